@@ -1,0 +1,44 @@
+"""The table of commands."""
+
+from typing import Annotated
+
+import typer
+
+from smidgen.cli import catalogue, data, models, runs, training
+
+app = typer.Typer(
+    name="smidgen",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Image classifiers with just a smidgen of parameters: design, train, prove, ship.",
+    epilog="Start with `smidgen recipes`, `smidgen show smidgen/quick`, `smidgen train`.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from smidgen import __version__
+
+        print(f"smidgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("recipes")(catalogue.recipes)
+app.command("show")(catalogue.show)
+app.command("schema")(catalogue.schema)
+app.add_typer(data.app, name="data")
+app.command("train")(training.train)
+app.command("eval")(models.evaluate)
+app.command("predict")(models.predict)
+app.add_typer(runs.app, name="runs")

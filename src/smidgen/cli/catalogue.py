@@ -1,0 +1,185 @@
+"""`smidgen recipes`, `show` and `schema`: what there is, and what is in it."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smidgen.cli.options import Setting, recipe_from
+from smidgen.cli.tables import table
+
+if TYPE_CHECKING:
+    from smidgen.recipes.recipe import Recipe
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """List the catalogue: every recipe with its size, length and the source's claim.
+
+    For example:
+
+        smidgen recipes
+    """
+    from smidgen.network.trace import trace
+    from smidgen.recipes.catalogue import RECIPES
+
+    rows = []
+    for name, recipe in RECIPES.items():
+        totals = trace(recipe.network).totals
+        claim = recipe.about.claim
+        rows.append(
+            {
+                "name": name,
+                "num_params": totals.num_params,
+                "num_macs": totals.num_macs,
+                "receptive_field": totals.receptive_field,
+                "epochs": recipe.epochs,
+                "claimed_accuracy": claim.best_accuracy if claim else None,
+                "summary": recipe.about.summary,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    header = ["recipe", "params", "MACs", "RF", "epochs", "claim %"]
+    print(table(header, [list(row.values())[:-1] for row in rows]))
+
+
+def show(
+    target: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")],
+    settings: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a recipe: its layers with shapes, counts and receptive fields, and its story.
+
+    For example:
+
+        smidgen show era-s7/7
+
+        smidgen show smidgen/quick --set network.layers.0.out_channels=12
+
+        smidgen show eva4-s5/5 --json
+    """
+    recipe = recipe_from(target, settings)
+    print(json.dumps(_plain(recipe)) if as_json else _page(recipe))
+
+
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors and validators.
+
+    For example:
+
+        smidgen schema > recipe.schema.json
+    """
+    from smidgen.recipes.recipe import Recipe
+    from smidgen.values import json_schema
+
+    print(json.dumps(json_schema(Recipe), indent=2))
+
+
+def _plain(recipe: "Recipe") -> dict[str, Any]:
+    from smidgen.network.trace import trace
+    from smidgen.values import to_plain
+
+    traced = trace(recipe.network)
+    return {
+        "name": recipe.name,
+        "fingerprint": recipe.fingerprint(),
+        "totals": traced.totals.to_plain(),
+        "layers": [row.to_plain() for row in traced.rows],
+        "recipe": to_plain(recipe),
+    }
+
+
+def _page(recipe: "Recipe") -> str:
+    from smidgen.network.shapes import show_shape
+    from smidgen.network.trace import trace
+
+    traced = trace(recipe.network)
+    totals = traced.totals
+    header = ["#", "layer", "output", "params", "MACs", "RF", "jump", "start", "padding"]
+    rows = [
+        [
+            row.path,
+            row.text + (" (shared)" if row.is_shared else ""),
+            show_shape(row.output_shape),
+            row.num_params,
+            row.num_macs,
+            _span(row.reach.receptive_field),
+            _span(row.reach.jump),
+            _span(row.reach.start),
+            _span(row.reach.padding),
+        ]
+        for row in traced.rows
+    ]
+    counts = [
+        ["parameters (trainable, reached, shared once)", totals.num_params],
+        ["dead (registered, never reached)", totals.num_dead],
+        ["buffers (running statistics)", totals.num_buffers],
+        ["Keras total (parameters + buffers)", totals.keras_total],
+        ["folded (batch norms merged)", totals.folded],
+        ["MACs (multiply-accumulates, one image)", totals.num_macs],
+        ["activations (values, one image)", totals.num_activations],
+        ["receptive field (pixels)", totals.receptive_field],
+    ]
+    parts = [_heading(recipe), table(header, rows, left=2), table(["total", ""], counts)]
+    return "\n\n".join([*parts, _settings(recipe), *_story(recipe)])
+
+
+def _heading(recipe: "Recipe") -> str:
+    about = recipe.about
+    lines = [recipe.name, about.summary, f"Source: {about.source}" if about.source else ""]
+    return "\n".join(line for line in lines if line)
+
+
+def _settings(recipe: "Recipe") -> str:
+    shape = "x".join(str(size) for size in recipe.network.input_shape)
+    lines = [
+        f"data          {recipe.dataset}, images of {shape}",
+        f"optimizer     {recipe.optimizer}",
+        f"schedule      {recipe.schedule}",
+        f"batch, epochs {recipe.batch_size}, {recipe.epochs}"
+        + (f" (the last {recipe.clean_epochs} clean)" if recipe.clean_epochs else ""),
+        f"augmentation  {recipe.augmentation if recipe.augmentation.transforms else 'none'}",
+        f"normalization {recipe.normalization}",
+        f"loss          {recipe.loss}",
+    ]
+    return "\n".join(lines)
+
+
+def _story(recipe: "Recipe") -> list[str]:
+    about, claim = recipe.about, recipe.about.claim
+    parts = []
+    if about.target:
+        parts.append(f"Target    {about.target}")
+    if claim is not None:
+        parts.append(f"Result    {_claimed(recipe)}")
+    if about.analysis:
+        parts.append(f"Analysis  {about.analysis}")
+    parts.extend(f"Note      {note}" for note in about.notes)
+    return ["\n".join(parts)] if parts else []
+
+
+def _claimed(recipe: "Recipe") -> str:
+    claim = recipe.about.claim
+    assert claim is not None
+    text = "the source claims"
+    if claim.best_accuracy is not None:
+        text += f" {claim.best_accuracy:.2f} %"
+    if claim.best_epoch is not None:
+        text += f" at epoch {claim.best_epoch}"
+    if claim.num_params is not None:
+        text += f" with {claim.num_params:,} parameters"
+    if claim.test_log:
+        tail = claim.test_log[-5:]
+        text += (
+            f"; its log on {claim.split} ends at {claim.test_log[-1]:.2f} %, "
+            f"mean of the last {len(tail)}: {sum(tail) / len(tail):.2f} %"
+        )
+    return text
+
+
+def _span(span: tuple[float, float]) -> str:
+    low, high = (f"{x:g}" for x in span)
+    return low if low == high else f"{low}-{high}"

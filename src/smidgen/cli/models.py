@@ -1,0 +1,94 @@
+"""`smidgen eval` and `smidgen predict`: what a trained model says."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from smidgen.cli.options import DataDir, RunsDir, store_at
+from smidgen.cli.tables import percent, table
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
+]
+InvertOption = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option("--invert", help="Whether images are dark on light."),
+]
+FitOption = Annotated[
+    Literal["resize", "mnist"],
+    typer.Option("--fit", help="Scale to the network's size, or crop and center like MNIST."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def evaluate(
+    run: RunName,
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of images, one sub-folder per class.")
+    ] = None,
+    data_dir: DataDir = None,
+    runs_dir: RunsDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a finished run: on its own test images, or on a folder of yours.
+
+    For example:
+
+        smidgen eval last
+
+        smidgen eval smidgen-quick --images my-digits/
+    """
+    from smidgen.training.use import evaluate_on_folder, evaluate_on_test
+
+    folder = store_at(runs_dir).find(run)
+    if images is not None:
+        done = evaluate_on_folder(folder, images, invert, fit)
+    else:
+        done = evaluate_on_test(folder, data_dir)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "run": folder.name,
+                    "accuracy": done.accuracy,
+                    "num_errors": done.num_errors,
+                    "num_images": done.num_images,
+                    "loss": done.loss,
+                }
+            )
+        )
+        return
+    print(
+        f"{percent(done.accuracy)}: {done.num_errors} errors in {done.num_images:,} images, "
+        f"mean cross-entropy {done.loss:.4f}"
+    )
+
+
+def predict(
+    run: RunName,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or BMP files.")],
+    runs_dir: RunsDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
+    as_json: AsJson = False,
+) -> None:
+    """Say what is on each image, with the model's probability.
+
+    For example:
+
+        smidgen predict last seven.png
+
+        smidgen predict last photo.jpg --fit mnist
+    """
+    from smidgen.training.use import predict_images
+
+    found = predict_images(store_at(runs_dir).find(run), images, invert, fit)
+    if as_json:
+        print(json.dumps([prediction.to_plain() for prediction in found]))
+        return
+    rows = [[str(p.path), p.class_name, percent(p.probability), p.second()] for p in found]
+    print(table(["image", "class", "probability", "next"], rows, left=2))

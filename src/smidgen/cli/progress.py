@@ -1,0 +1,82 @@
+"""How a run shows itself: a bar in a terminal, plain lines elsewhere; all on standard error."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from smidgen.cli.tables import percent
+from smidgen.runs.record import EpochRecord, RunRecord
+from smidgen.training.loop import Listener
+
+_COLUMNS = "epoch  train loss  train acc   {split:>5} acc  errors  seconds"
+
+
+@contextmanager
+def progress_listener(epochs: int) -> Iterator[Listener]:
+    """Show a run while the body runs it."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _printing(lambda text: print(text, file=sys.stderr, flush=True), lambda done: None)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("training", total=epochs)
+        yield _printing(console.print, lambda done: bar.update(task, completed=done))
+
+
+def _printing(write, advance) -> Listener:  # noqa: ANN001
+    finished = 0
+
+    def on_start(record: RunRecord) -> None:
+        nonlocal finished
+        finished = len(record.epochs)
+        used = record.environment
+        write(
+            f"{record.recipe.name}: {record.num_params:,} parameters, {record.num_macs:,} MACs; "
+            f"{used.engine} engine, {used.threads} thread{'s' if used.threads > 1 else ''}; "
+            f"seed {record.seed}, protocol {record.protocol}"
+        )
+        split = "test" if record.protocol == "final" else "valid"
+        if record.protocol == "origin" and record.data.num_valid == 0:
+            split = "test"
+        write(_COLUMNS.format(split=split))
+        for epoch in record.epochs:
+            write(_line(epoch))
+
+    def on_step(done: int, total: int) -> None:
+        advance(finished + done / max(total, 1))
+
+    def on_epoch(epoch: EpochRecord) -> None:
+        nonlocal finished
+        finished = epoch.epoch
+        advance(finished)
+        write(_line(epoch))
+
+    return Listener(on_start, on_step, on_epoch, write)
+
+
+def _line(epoch: EpochRecord) -> str:
+    return (
+        f"{epoch.epoch:5d}  {epoch.train_loss:10.4f}  {percent(epoch.train_accuracy):>9}"
+        f"  {percent(epoch.eval_accuracy):>9}  {epoch.eval_num_errors:6d}"
+        f"  {epoch.train_seconds + epoch.eval_seconds:7.2f}"
+    )

@@ -1,0 +1,44 @@
+"""Where images come from: a name or a folder in, checked arrays with a hash out."""
+
+from smidgen.data.dataset import Dataset, Progress, Split, assemble
+from smidgen.data.fetch import fetch_dataset
+from smidgen.data.fit import Fit, Invert
+from smidgen.data.folders import read_folder, read_images, read_labelled_images
+from smidgen.data.grid import pick_samples, samples_grid, samples_of
+from smidgen.data.images import decode_image, read_image
+from smidgen.data.load import load_dataset
+from smidgen.data.places import cache_folder
+from smidgen.data.specs import DATASET_NAMES, DatasetSpec, FileSpec
+from smidgen.data.split import split_valid
+from smidgen.data.stats import DatasetStats, SplitStats, dataset_stats
+from smidgen.data.stripes import draw_stripes
+from smidgen.data.transport import FetchLimits
+
+__all__ = [
+    "DATASET_NAMES",
+    "Dataset",
+    "DatasetSpec",
+    "DatasetStats",
+    "FetchLimits",
+    "FileSpec",
+    "Fit",
+    "Invert",
+    "Progress",
+    "Split",
+    "SplitStats",
+    "assemble",
+    "cache_folder",
+    "dataset_stats",
+    "decode_image",
+    "draw_stripes",
+    "fetch_dataset",
+    "load_dataset",
+    "pick_samples",
+    "read_folder",
+    "read_image",
+    "read_images",
+    "read_labelled_images",
+    "samples_grid",
+    "samples_of",
+    "split_valid",
+]

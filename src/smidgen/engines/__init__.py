@@ -1,0 +1,1 @@
+"""What runs a plan: the contract, the plan, the torch engine and the native engine."""

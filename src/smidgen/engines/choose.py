@@ -1,0 +1,85 @@
+"""Which engine runs a recipe, and making it."""
+
+import os
+from typing import Literal
+
+import numpy as np
+
+from smidgen.engines.contract import Engine
+from smidgen.errors import EngineError
+from smidgen.recipes.recipe import Recipe
+
+EngineName = Literal["torch", "native"]
+EngineChoice = Literal["auto", "torch", "native"]
+_MOST_THREADS = 4
+
+
+def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[EngineName, str]:
+    """Return the engine to use and, where `auto` could not have the native one, why.
+
+    Raises:
+        EngineError: The native engine was asked for and cannot run this recipe here.
+    """
+    if choice == "torch":
+        return "torch", ""
+    obstacle = "" if device == "cpu" else f"the native engine runs on the CPU, not on `{device}`"
+    if not obstacle:
+        obstacle = _native_obstacle(recipe)
+    if not obstacle:
+        return "native", ""
+    if choice == "native":
+        raise EngineError(f"The native engine cannot run this: {obstacle}. Use `--engine torch`.")
+    return "torch", obstacle
+
+
+def _native_obstacle(recipe: Recipe) -> str:
+    try:
+        from smidgen.engines.native.engine import supports
+    except ImportError:
+        return "it is not part of this version"
+    return supports(recipe.network, recipe) or ""
+
+
+def default_threads() -> int:
+    """Return how many threads a single run gets: the cores of this machine, at most four."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    return min(os.cpu_count() or 1, _MOST_THREADS)
+
+
+def make_engine(
+    name: EngineName,
+    recipe: Recipe,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    threads: int,
+    device: str = "cpu",
+) -> Engine:
+    """Build an engine with freshly drawn weights.
+
+    Args:
+        name: `torch` or `native`.
+        recipe: What is trained.
+        images: uint8 (N, C, H, W), all there is to train on.
+        labels: int64 (N,).
+        seed: Decides the initial weights.
+        threads: How many cores it may use.
+        device: A torch device.
+    """
+    if name == "native":
+        from smidgen.engines.native.engine import NativeEngine
+
+        return NativeEngine(recipe.network, recipe, images, labels, seed=seed, threads=threads)
+    import torch
+
+    from smidgen.engines.torch_engine import TorchEngine
+
+    if device != "cpu" and not torch.cuda.is_available():
+        raise EngineError(
+            f"`--device {device}` needs a GPU that PyTorch can use, and there is none. "
+            "Leave the option out to train on the CPU."
+        )
+    torch.set_num_threads(threads)
+    return TorchEngine(recipe.network, recipe, images, labels, seed=seed, device=device)

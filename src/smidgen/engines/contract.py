@@ -1,0 +1,77 @@
+"""What an engine is: one model's state, and three things that can be done with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from smidgen.engines.plan import EpochPlan
+
+State = dict[str, np.ndarray]
+"""An engine's state by name: tensors as `conv1.weight`; the optimizer's moments as
+`momentum/conv1.weight`, `exp_avg/conv1.weight` and `exp_avg_sq/conv1.weight`; the moving
+average as `ema/conv1.weight` (running statistics too); and `step`, int64 (), the number of
+updates made. All tensors are float32."""
+
+SplitName = Literal["train", "eval"]
+"""Which numbers of the recipe's normalization apply."""
+WeightsName = Literal["raw", "ema"]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStats:
+    """What an engine saw while it trained an epoch.
+
+    Args:
+        loss: Mean loss over the images, each measured before its batch's update.
+        num_correct: Images classified right, in training mode, before the update.
+        num_images: Images seen.
+        stopped: Whether `should_stop` ended the epoch early; the state is then in between
+            two epochs and should be discarded.
+    """
+
+    loss: float
+    num_correct: int
+    num_images: int
+    stopped: bool = False
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images classified right."""
+        return self.num_correct / max(self.num_images, 1)
+
+
+class Engine(Protocol):
+    """One model in training: built from (network, recipe, images, labels).
+
+    `images` is uint8 (N, C, H, W) and `labels` int64 (N,): all there is to train on.
+    """
+
+    name: str
+    """`torch` or `native`."""
+    steps_done: int
+    """Steps of the current epoch that are finished; `should_stop` may read it for a progress bar."""
+
+    def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
+        """Run the plan; `should_stop` is polled at every step.
+
+        Raises:
+            NonFiniteError: A loss or gradient was NaN or infinite. The state is that from
+                before the step.
+        """
+        ...
+
+    def logits(
+        self, images: np.ndarray, split: SplitName = "eval", weights: WeightsName = "raw"
+    ) -> np.ndarray:
+        """Return float32 (N, classes) class scores of uint8 (N, C, H, W) in evaluation mode."""
+        ...
+
+    def state(self) -> State:
+        """Return a copy of everything that training changes."""
+        ...
+
+    def load_state(self, state: State) -> None:
+        """Continue from a state; raises EngineError if names or shapes do not fit."""
+        ...

@@ -1,0 +1,169 @@
+/* Everything that works value by value: batch norm's scale and shift, activations, dropout and
+ * constant factors, in that order, in one pass over a map. */
+#ifndef SMIDGEN_POINTWISE_H
+#define SMIDGEN_POINTWISE_H
+
+#include "convolution.h"
+
+/* Which of the steps there are: y = factor * keep * activation(scale * x + shift).
+ * `threshold` is dropout's in 65536ths (0: none); `slopes` are PReLU's, one per channel. */
+typedef struct {
+    int has_norm, activation, has_slopes;
+    float slope, factor;
+    uint32_t threshold;
+} Pointwise;
+
+INLINE VU mix(VU x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+/* What a dropout layer mixes with its elements' numbers, for the images at `position`, ... */
+INLINE VU dropout_rows(uint32_t key, uint32_t step, uint32_t layer, uint32_t position) {
+    VU lane;
+    for (int i = 0; i < LANES; i++) lane[i] = (position + (uint32_t)i) * 0xc2b2ae3du;
+    VU once = mix(splat_bits(key ^ step * 0x9e3779b1u));
+    return mix(mix(once ^ splat_bits(layer * 0x85ebca77u)) ^ lane);
+}
+
+/* Sixteen bits for element 2 * pair in the low half and for the one after it in the high. */
+INLINE VU dropout_bits(VU rows, uint32_t pair) { return mix(rows ^ splat_bits(pair * 0x9e3779b1u)); }
+
+INLINE VI keeps(VU bits, int odd, uint32_t threshold) {
+    VU half = odd ? bits >> 16 : bits & 0xffffu;
+    return (VI)half >= (VI)splat_bits(threshold);
+}
+
+/* One channel's numbers, and the totals that the backward pass takes there. */
+typedef struct {
+    V scale, shift, slope, mean;
+    V sum, product, slope_sum;
+} Channel;
+
+INLINE Channel channel_of(Pointwise p, int c, const float *scale, const float *shift, const float *slopes,
+                          const float *means) {
+    Channel channel = {.slope = splat(p.has_slopes ? slopes[c] : p.slope)};
+    if (p.has_norm) {
+        channel.scale = splat(scale[c]);
+        channel.shift = splat(shift[c]);
+        channel.mean = splat(means ? means[c] : 0.0f);
+    }
+    return channel;
+}
+
+INLINE V pointwise_value(V x, VI kept, const Channel *channel, Pointwise p) {
+    if (p.has_norm) x = x * channel->scale + channel->shift;
+    if (p.activation == RELU) x = keep_where(~(x <= 0), x);
+    if (p.activation == LEAKY_RELU) x = choose(x > 0, x, x * channel->slope);
+    if (p.threshold) x = keep_where(kept, x);
+    return p.factor == 1.0f ? x : x * p.factor;
+}
+
+INLINE V pointwise_slope(V x, V g, VI kept, Channel *channel, Pointwise p) {
+    if (p.threshold) g = keep_where(kept, g);
+    if (p.factor != 1.0f) g *= p.factor;
+    V z = p.has_norm ? x * channel->scale + channel->shift : x;
+    if (p.has_slopes) channel->slope_sum += keep_where(~(z > 0), g * z);
+    if (p.activation == RELU) g = keep_where(z > 0, g);
+    if (p.activation == LEAKY_RELU) g = choose(z > 0, g, g * channel->slope);
+    if (p.has_norm) {
+        channel->sum += g;
+        channel->product += g * (x - channel->mean);
+    }
+    return g;
+}
+
+/* Element i of a row, forward (`g` is NULL: x to out) or backward (g and x to out). */
+INLINE void pointwise_element(const V *x, const V *g, V *out, int i, VI kept, Channel *channel, Pointwise p,
+                              int add) {
+    V value = g ? pointwise_slope(x[i], g[i], kept, channel, p) : pointwise_value(x[i], kept, channel, p);
+    out[i] = add ? out[i] + value : value;
+}
+
+/* One row whose first value is the map's `element`-th. Two neighbors share one hash, so with
+ * dropout the row is walked in pairs, from an even element on. */
+INLINE void pointwise_row(const V *x, const V *g, V *out, int width, int element, VU rows, Channel *channel,
+                          Pointwise p, int add) {
+    int i = 0;
+    if (!p.threshold) {
+        for (; i < width; i++) pointwise_element(x, g, out, i, (VI){}, channel, p, add);
+        return;
+    }
+    if (element & 1) {
+        VU bits = dropout_bits(rows, element >> 1);
+        pointwise_element(x, g, out, i++, keeps(bits, 1, p.threshold), channel, p, add);
+    }
+    for (; i + 1 < width; i += 2) {
+        VU bits = dropout_bits(rows, (element + i) >> 1);
+        pointwise_element(x, g, out, i, keeps(bits, 0, p.threshold), channel, p, add);
+        pointwise_element(x, g, out, i + 1, keeps(bits, 1, p.threshold), channel, p, add);
+    }
+    if (i < width) {
+        VU bits = dropout_bits(rows, (element + i) >> 1);
+        pointwise_element(x, g, out, i, keeps(bits, 0, p.threshold), channel, p, add);
+    }
+}
+
+/* y = the steps of `p` applied to x. */
+INLINE void pointwise_forward(const V *x, Map in, V *y, Map out, Pointwise p, const float *scale,
+                              const float *shift, const float *slopes, VU rows) {
+    for (int c = 0; c < in.channels; c++) {
+        Channel channel = channel_of(p, c, scale, shift, slopes, 0);
+        for (int row = 0; row < in.height; row++)
+            pointwise_row(x + c * in.plane + row * in.pitch, 0, y + c * out.plane + row * out.pitch, in.width,
+                          (c * in.height + row) * in.width, rows, &channel, p, 0);
+    }
+}
+
+/* dz (+)= the gradient before the steps (with a norm: between the norm and the activation, and
+ * `sums` gets each channel's sum of dz and of dz * (x - mean)). `slope_gradient` is PReLU's. */
+INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, Map to, Pointwise p,
+                               const float *scale, const float *shift, const float *means,
+                               const float *slopes, VU rows, double *sums, float *slope_gradient,
+                               int add_slopes, int add) {
+    for (int c = 0; c < in.channels; c++) {
+        Channel channel = channel_of(p, c, scale, shift, slopes, means);
+        for (int row = 0; row < in.height; row++)
+            pointwise_row(x + c * in.plane + row * in.pitch, g + c * out.plane + row * out.pitch,
+                          dz + c * to.plane + row * to.pitch, in.width, (c * in.height + row) * in.width, rows,
+                          &channel, p, add);
+        if (p.has_norm) {
+            sums[2 * c] = sum_lanes_wide(widen(channel.sum));
+            sums[2 * c + 1] = sum_lanes_wide(widen(channel.product));
+        }
+        if (p.has_slopes)
+            slope_gradient[c] = (add_slopes ? slope_gradient[c] : 0.0f) + sum_lanes(channel.slope_sum);
+    }
+}
+
+/* g = the gradient before an activation, told by the sign of what it gave. */
+INLINE V before_activation(V g, V y, int activation, float slope) {
+    if (activation == RELU) return keep_where(y > 0, g);
+    if (activation == LEAKY_RELU) return choose(y > 0, g, g * slope);
+    return g;
+}
+
+INLINE void activation_backward(const V *y, Map map, V *g, Map of, int activation, float slope) {
+    for (int c = 0; c < map.channels; c++)
+        for (int row = 0; row < map.height; row++)
+            for (int i = 0; i < map.width; i++) {
+                V *value = g + c * of.plane + row * of.pitch + i;
+                *value = before_activation(*value, y[c * map.plane + row * map.pitch + i], activation, slope);
+            }
+}
+
+/* to (+)= from, value by value: concatenation, sums, and their gradients. */
+INLINE void copy_map(const V *from, Map map, V *to, Map target, int add) {
+    for (int c = 0; c < map.channels; c++)
+        for (int row = 0; row < map.height; row++)
+            for (int i = 0; i < map.width; i++) {
+                V *value = to + c * target.plane + row * target.pitch + i;
+                V given = from[c * map.plane + row * map.pitch + i];
+                *value = add ? *value + given : given;
+            }
+}
+
+#endif

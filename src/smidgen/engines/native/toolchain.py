@@ -1,0 +1,256 @@
+"""A name or nothing in, a C compiler that answers out; and the running of it, on a leash."""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from smidgen.errors import CompilerError
+
+COMPILER_VARIABLE = "SMIDGEN_CC"
+OLDEST_GCC = 12
+"""The first gcc with `__builtin_shufflevector`, which the kernels are written with."""
+ADVICE = (
+    f"Use `--engine torch`, install gcc {OLDEST_GCC} or newer, "
+    'or run `pip install "smidgen[native]"`.'
+)
+
+_CANDIDATES = ("cc", "gcc", "clang")
+_PROBE_SECONDS = 30.0
+"""A compiler tells its version in 5 ms, a cold zig in 200; one that hangs must not hang us."""
+_OUTPUT_BYTES = 65_536
+"""How much of what a compiler prints is kept; errors come first, and one line is shown."""
+_LINE_CHARACTERS = 200
+_LAST_WORDS_SECONDS = 10.0
+"""Only something left in the background keeps the pipe open after the end; it is not awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C compiler that has told its version.
+
+    Args:
+        command: How it is called, absolute, with its leading arguments, as `(".../zig", "cc")`.
+        version: The line in which it tells its version.
+        kind: Whose flags it takes.
+    """
+
+    command: tuple[str, ...]
+    version: str
+    kind: Literal["gcc", "clang", "zig"]
+
+    @property
+    def name(self) -> str:
+        """The command as one would type it."""
+        return shlex.join(self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended.
+
+    Args:
+        status: Its exit status; the negated number of the signal that killed it; None if it
+            was stopped at the time limit.
+        output: The beginning of what it printed.
+    """
+
+    status: int | None
+    output: str
+
+    def first_error(self) -> str:
+        """Return the first line that speaks of an error, else the first line, else "".
+
+        Control characters are dropped and long lines cut: it may be garbage.
+        """
+        lines = ["".join(c for c in line if c.isprintable()) for line in self.output.splitlines()]
+        lines = [line.strip() for line in lines if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()]
+        first = (errors or lines or [""])[0].rstrip(".")
+        return first if len(first) <= _LINE_CHARACTERS else first[:_LINE_CHARACTERS] + "..."
+
+
+def find_compiler(name: str | None = None) -> Compiler:
+    """Return a C compiler for the native engine.
+
+    Args:
+        name: `gcc`, `clang`, `cc`, `zig`, a path, or a command with arguments. None takes
+            `SMIDGEN_CC` if it is set, else the first that answers of `cc`, `gcc` and `clang`
+            on PATH and the zig of the package `ziglang`.
+
+    Raises:
+        CompilerError: The one asked for is missing, broken or too old; or there is none.
+    """
+    if name is not None:
+        return _probe(_command_of(name, "the option `compiler`"))
+    if chosen := os.environ.get(COMPILER_VARIABLE):
+        return _probe(_command_of(chosen, f"`{COMPILER_VARIABLE}`"))
+    found = [(os.path.abspath(path),) for path in map(shutil.which, _CANDIDATES) if path]
+    zig = _zig_of_package()
+    failures: list[CompilerError] = []
+    for command in [*found, (zig, "cc")] if zig else found:
+        try:
+            return _probe(command)
+        except CompilerError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+    raise CompilerError(
+        "No C compiler was found: looked for `cc`, `gcc` and `clang` on PATH and for the "
+        f"Python package `ziglang`. {ADVICE}"
+    )
+
+
+def run(
+    command: Sequence[str],
+    timeout_seconds: float,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run a program with everything it starts, and end all of it at the time limit.
+
+    Args:
+        command: The program and its arguments.
+        timeout_seconds: How long it may take.
+        folder: Where it runs.
+        environment: Variables set for it, beside those of this process.
+
+    Raises:
+        CompilerError: It cannot be started.
+    """
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # gcc starts cc1, as and ld: one group, ended together
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise CompilerError(
+            f"The C compiler `{command[0]}` cannot be started: {reason}. {ADVICE}"
+        ) from error
+    assert process.stdout is not None
+    kept = bytearray()
+    reader = threading.Thread(target=_read_beginning, args=(process.stdout, kept), daemon=True)
+    reader.start()
+    try:
+        status = process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        _end_group(process)
+        status = None
+    except BaseException:
+        _end_group(process)
+        raise
+    reader.join(_LAST_WORDS_SECONDS)
+    return Outcome(status, bytes(kept).decode(errors="replace"))
+
+
+def describe_failure(outcome: Outcome, timeout_seconds: float) -> str:
+    """Say how a program that failed has ended, as the rest of a sentence without full stop."""
+    if outcome.status is None:
+        return f"did not finish within {timeout_seconds:g} seconds and was stopped"
+    said = outcome.first_error() or "it printed nothing"
+    if outcome.status < 0:
+        return f"was killed by {_signal_name(-outcome.status)}: {said}"
+    return f"failed with exit status {outcome.status}: {said}"
+
+
+@functools.cache
+def _probe(command: tuple[str, ...]) -> Compiler:
+    """Ask a compiler who it is; remembered, since every new network asks.
+
+    Raises:
+        CompilerError: It does not answer, is neither gcc nor clang nor zig, or is too old.
+    """
+    is_zig = command[-1] == "cc" and "zig" in Path(command[-2:][0]).name
+    question = (*command[:-1], "version") if is_zig else (*command, "--version")
+    shown = shlex.join(command)
+    outcome = run(question, _PROBE_SECONDS)
+    if outcome.status != 0:
+        how = describe_failure(outcome, _PROBE_SECONDS)
+        raise CompilerError(
+            f"The C compiler `{shown}` does not tell its version: it {how}. {ADVICE}"
+        )
+    first = outcome.output.strip().partition("\n")[0].strip()
+    if is_zig and re.match(r"\d+\.\d+", first):
+        return Compiler(command, f"zig {first}", "zig")
+    if "clang version" in outcome.output:
+        return Compiler(command, first, "clang")
+    if "Free Software Foundation" in outcome.output:
+        release = re.search(r"\) (\d+)\.", first)
+        if release and int(release[1]) < OLDEST_GCC:
+            raise CompilerError(
+                f"The C compiler `{shown}` is gcc {release[1]}, older than {OLDEST_GCC}. {ADVICE}"
+            )
+        return Compiler(command, first, "gcc")
+    said = outcome.first_error() or "nothing"
+    raise CompilerError(
+        f"The C compiler `{shown}` is neither gcc, clang nor zig: asked for its version it "
+        f"printed: {said}. {ADVICE}"
+    )
+
+
+def _command_of(text: str, origin: str) -> tuple[str, ...]:
+    if text == "zig" and (zig := _zig_of_package()):
+        return (zig, "cc")
+    parts = [text]
+    if not shutil.which(text):  # a path may hold spaces, so only now
+        with contextlib.suppress(ValueError):
+            parts = shlex.split(text) or parts
+    path = shutil.which(parts[0])
+    if path is None:
+        raise CompilerError(
+            f"No C compiler `{parts[0]}` was found; {origin} asks for it. Name one that is on "
+            f"PATH, or its full path. {ADVICE}"
+        )
+    # Absolute, since the compiler runs in a folder of its own.
+    arguments = parts[1:] or (["cc"] if Path(path).stem == "zig" else [])
+    return (os.path.abspath(path), *arguments)
+
+
+def _zig_of_package() -> str | None:
+    """Return the program that `python -m ziglang` starts, without the start of a Python."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        return None
+    program = Path(spec.origin).with_name("zig.exe" if sys.platform == "win32" else "zig")
+    return str(program) if program.is_file() else None
+
+
+def _read_beginning(stream: IO[bytes], kept: bytearray) -> None:
+    """Read to the end, so that nobody waits on a full pipe, and keep the beginning."""
+    with stream, contextlib.suppress(ValueError):
+        while chunk := os.read(stream.fileno(), _OUTPUT_BYTES):
+            kept.extend(chunk[: _OUTPUT_BYTES - len(kept)])
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End a running program and everything it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

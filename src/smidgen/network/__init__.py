@@ -1,0 +1,1 @@
+"""What a model is: layers, the `Network` value, its table, its PyTorch module."""

@@ -1,0 +1,375 @@
+"""The layers: frozen values that know their shape rule, their tensors and their arithmetic.
+
+Nothing here needs torch; the torch module, the generated C and the tables all read these values.
+"""
+
+from dataclasses import MISSING, field, fields
+from math import prod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from smidgen.errors import NetworkError
+from smidgen.network.shapes import (
+    MAP,
+    Padding,
+    Positive,
+    Shape,
+    Size,
+    TensorSpec,
+    Window,
+    need_map,
+    pair,
+    show_shape,
+    whole_map,
+    window_of,
+    with_bias,
+)
+from smidgen.values import value
+
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class LayerBase:
+    """What every layer answers; the defaults are those of an elementwise layer."""
+
+    label: ClassVar[str] = ""
+    """How tensors and rows of this kind are named: `conv1`, `conv2`, ..."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the output's shape, without the batch; raises NetworkError if it does not fit."""
+        return shape
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        """Return the arrays the layer owns for an input of this shape."""
+        return ()
+
+    def macs(self, shape: Shape) -> int:
+        """Return the multiply-accumulates for one image (convolutions and dense layers only)."""
+        return 0
+
+    def window(self, shape: Shape) -> Window | None:
+        """Return how far an output looks, or None for elementwise layers."""
+        return None
+
+    def __repr__(self) -> str:
+        """Return the layer as one would write it: defaults left out."""
+        shown = []
+        for item in fields(self):  # type: ignore[arg-type]  # every layer is a dataclass
+            given = getattr(self, item.name)
+            if item.default is MISSING:
+                shown.append(repr(given))
+            elif item.repr and given != item.default:
+                shown.append(f"{item.name}={given!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@value(NetworkError)
+class Conv(LayerBase):
+    """A convolution; weights (out_channels, in_channels / groups, height, width)."""
+
+    label = "conv"
+    out_channels: Positive
+    kernel_size: Size
+    stride: Positive = 1
+    padding: Padding = 0
+    groups: Positive = 1
+    bias: bool = False
+    kind: Literal["conv"] = field(default="conv", kw_only=True, repr=False)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        need_map(shape)
+        if shape[0] % self.groups or self.out_channels % self.groups:
+            raise NetworkError(
+                f"`groups` {self.groups} divides not both its {shape[0]} input and "
+                f"{self.out_channels} output channels"
+            )
+        return (self.out_channels, *self.window(shape).output_size(shape))
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        rows, columns = pair(self.kernel_size)
+        inputs = shape[0] // self.groups
+        area = rows * columns
+        weight = TensorSpec(
+            "weight",
+            (self.out_channels, inputs, rows, columns),
+            fan_in=inputs * area,
+            keras_fans=(inputs * area, self.out_channels * area),
+        )
+        return with_bias(weight, self.out_channels, self.bias)
+
+    def macs(self, shape: Shape) -> int:
+        _, height, width = self.output_shape(shape)
+        return self.tensors(shape)[0].size * height * width
+
+    def window(self, shape: Shape) -> Window:
+        return window_of(self.kernel_size, self.stride, self.padding, shape)
+
+
+@value(NetworkError)
+class SeparableConv(LayerBase):
+    """A depthwise convolution (multiplier 1) followed by a 1x1 convolution.
+
+    Tensors: `depthwise_weight` (in_channels, 1, height, width), optionally `depthwise_bias`,
+    `weight` (out_channels, in_channels, 1, 1) and optionally `bias`.
+    Source: Chollet, Xception, 2017, section 3.
+    """
+
+    label = "separable"
+    out_channels: Positive
+    kernel_size: Size
+    stride: Positive = 1
+    padding: Padding = 0
+    bias: bool = True
+    depthwise_bias: bool = False
+    kind: Literal["separable_conv"] = field(default="separable_conv", kw_only=True, repr=False)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        need_map(shape)
+        return (self.out_channels, *self.window(shape).output_size(shape))
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        rows, columns = pair(self.kernel_size)
+        channels, area = shape[0], rows * columns
+        own = (
+            TensorSpec(
+                "depthwise_weight",
+                (channels, 1, rows, columns),
+                fan_in=area,
+                # Keras counts a depthwise kernel's inputs over all channels, PyTorch over one
+                keras_fans=(channels * area, area),
+            ),
+        )
+        if self.depthwise_bias:
+            own += (TensorSpec("depthwise_bias", (channels,), fan_in=area),)
+        weight = TensorSpec(
+            "weight",
+            (self.out_channels, channels, 1, 1),
+            fan_in=channels,
+            keras_fans=(channels, self.out_channels),
+        )
+        return own + with_bias(weight, self.out_channels, self.bias)
+
+    def macs(self, shape: Shape) -> int:
+        _, height, width = self.output_shape(shape)
+        rows, columns = pair(self.kernel_size)
+        return (shape[0] * rows * columns + shape[0] * self.out_channels) * height * width
+
+    def window(self, shape: Shape) -> Window:
+        return window_of(self.kernel_size, self.stride, self.padding, shape)
+
+
+@value(NetworkError)
+class BatchNorm(LayerBase):
+    """Normalization of each channel over the batch, with running statistics for evaluation.
+
+    `momentum` is PyTorch's (share of the new value; Keras' 0.99 is 0.01 here). `scale` and
+    `shift` say whether gamma and beta are learned; if not they are 1 and 0. The running
+    variance is `unbiased` in PyTorch and `biased` in Keras.
+    Source: Ioffe and Szegedy, Batch Normalization, 2015.
+    """
+
+    label = "batchnorm"
+    eps: Annotated[float, Field(gt=0.0)] = 1e-5
+    momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    scale: bool = True
+    shift: bool = True
+    running_variance: Literal["unbiased", "biased"] = "unbiased"
+    kind: Literal["batch_norm"] = field(default="batch_norm", kw_only=True, repr=False)
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        channels = (shape[0],)
+        learned: tuple[TensorSpec, ...] = ()
+        if self.scale:
+            learned += (TensorSpec("weight", channels, fill=1.0),)
+        if self.shift:
+            learned += (TensorSpec("bias", channels, fill=0.0),)
+        return (
+            *learned,
+            TensorSpec("running_mean", channels, trainable=False, fill=0.0),
+            TensorSpec("running_var", channels, trainable=False, fill=1.0),
+        )
+
+
+@value(NetworkError)
+class SampleNorm(LayerBase):
+    """Normalization of each image over all its values, with one scalar gain and one bias.
+
+    y = gain * (x - mean) / (std + eps) + bias; std is the biased one; no running statistics.
+    Source: ruslangrimov, mnist-minimal-model, 2017.
+    """
+
+    label = "samplenorm"
+    eps: Annotated[float, Field(gt=0.0)] = 1e-3
+    kind: Literal["sample_norm"] = field(default="sample_norm", kw_only=True, repr=False)
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("weight", (1,), fill=1.0), TensorSpec("bias", (1,), fill=0.0))
+
+
+@value(NetworkError)
+class ReLU(LayerBase):
+    """max(x, 0)."""
+
+    label = "relu"
+    kind: Literal["relu"] = field(default="relu", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class LeakyReLU(LayerBase):
+    """x where positive, `slope` * x elsewhere."""
+
+    label = "leakyrelu"
+    slope: Annotated[float, Field(ge=0.0)] = 0.01
+    kind: Literal["leaky_relu"] = field(default="leaky_relu", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class PReLU(LayerBase):
+    """Leaky ReLU with one learned slope per channel, starting at 0.25.
+
+    Source: He et al., Delving Deep into Rectifiers, 2015.
+    """
+
+    label = "prelu"
+    kind: Literal["prelu"] = field(default="prelu", kw_only=True, repr=False)
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("weight", (shape[0],), fill=0.25),)
+
+
+class _Pool(LayerBase):
+    kernel_size: Size
+    stride: Positive | None
+    padding: Padding
+
+    def output_shape(self, shape: Shape) -> Shape:
+        need_map(shape)
+        window = self.window(shape)
+        for axis in range(2):
+            if 2 * max(window.before[axis], window.after[axis]) > window.kernel[axis]:
+                raise NetworkError(
+                    f"`padding` {self.padding} is more than half the kernel "
+                    f"{window.kernel[0]}x{window.kernel[1]}"
+                )
+        return (shape[0], *window.output_size(shape))
+
+    def window(self, shape: Shape) -> Window:
+        stride = pair(self.kernel_size) if self.stride is None else self.stride
+        return window_of(self.kernel_size, stride, self.padding, shape)
+
+
+@value(NetworkError)
+class MaxPool(_Pool):
+    """The largest value of each window; incomplete windows at the far edges are dropped.
+
+    `stride` None means the kernel size. Padded cells never win.
+    """
+
+    label = "maxpool"
+    kernel_size: Size
+    stride: Positive | None = None
+    padding: Padding = 0
+    kind: Literal["max_pool"] = field(default="max_pool", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class AvgPool(_Pool):
+    """The mean of each window; incomplete windows at the far edges are dropped.
+
+    `stride` None means the kernel size. Padded cells count as zeros if padding is a number
+    (PyTorch) and do not count if it is "same" (Keras).
+    """
+
+    label = "avgpool"
+    kernel_size: Size
+    stride: Positive | None = None
+    padding: Padding = 0
+    kind: Literal["avg_pool"] = field(default="avg_pool", kw_only=True, repr=False)
+
+
+class _GlobalPool(LayerBase):
+    def output_shape(self, shape: Shape) -> Shape:
+        need_map(shape)
+        return (shape[0], 1, 1)
+
+    def window(self, shape: Shape) -> Window:
+        return whole_map(shape)
+
+
+@value(NetworkError)
+class GlobalAvgPool(_GlobalPool):
+    """The mean of each channel's map: (C, H, W) -> (C, 1, 1)."""
+
+    label = "globalavgpool"
+    kind: Literal["global_avg_pool"] = field(default="global_avg_pool", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class GlobalMaxPool(_GlobalPool):
+    """The largest value of each channel's map: (C, H, W) -> (C, 1, 1)."""
+
+    label = "globalmaxpool"
+    kind: Literal["global_max_pool"] = field(default="global_max_pool", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class Multiply(LayerBase):
+    """A fixed factor on every value; it is never learned and not counted."""
+
+    label = "multiply"
+    factor: float
+    kind: Literal["multiply"] = field(default="multiply", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class Dropout(LayerBase):
+    """Zeroes each value with probability `rate` in training and scales the rest by 1/(1-rate)."""
+
+    label = "dropout"
+    rate: Rate
+    kind: Literal["dropout"] = field(default="dropout", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class Flatten(LayerBase):
+    """(C, H, W) -> (C*H*W,), channels outermost."""
+
+    label = "flatten"
+    kind: Literal["flatten"] = field(default="flatten", kw_only=True, repr=False)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (prod(shape),)
+
+    def window(self, shape: Shape) -> Window | None:
+        return whole_map(shape) if len(shape) == MAP else None
+
+
+@value(NetworkError)
+class Dense(LayerBase):
+    """A fully connected layer on flattened features; weights (out_features, in_features)."""
+
+    label = "dense"
+    out_features: Positive
+    bias: bool = True
+    kind: Literal["dense"] = field(default="dense", kw_only=True, repr=False)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise NetworkError(
+                f"it needs flat features, not a map of {show_shape(shape)}; "
+                "put `Flatten()` before it"
+            )
+        return (self.out_features,)
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        weight = TensorSpec(
+            "weight",
+            (self.out_features, shape[0]),
+            fan_in=shape[0],
+            keras_fans=(shape[0], self.out_features),
+        )
+        return with_bias(weight, self.out_features, self.bias)
+
+    def macs(self, shape: Shape) -> int:
+        return shape[0] * self.out_features

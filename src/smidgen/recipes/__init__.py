@@ -1,0 +1,1 @@
+"""What decides a run: `Recipe` and its parts; the catalogue, one file per origin."""

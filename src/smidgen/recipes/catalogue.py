@@ -1,0 +1,57 @@
+"""The catalogue: every recipe by name, in reading order, and the ladders they form."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from smidgen.errors import UnknownNameError
+from smidgen.recipes import (
+    anchors,
+    assignment7,
+    era_s7,
+    eva4_s5,
+    mnist_99_4,
+    mnist_challenge,
+    smidgen_recipes,
+)
+from smidgen.recipes.recipe import Recipe
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        recipe.name: recipe
+        for origin in (
+            smidgen_recipes,
+            era_s7,
+            eva4_s5,
+            mnist_challenge,
+            mnist_99_4,
+            assignment7,
+            anchors,
+        )
+        for recipe in origin.RECIPES
+    }
+)
+"""Ours first, then the five origins, then the anchors."""
+
+LADDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "era-s7": tuple(f"era-s7/{step}" for step in range(1, 8)),
+        "eva4-s5": tuple(f"eva4-s5/{step}" for step in range(1, 6)),
+        "mnist-challenge": tuple(
+            f"mnist-challenge/{step}" for step in ("conv", "separable", "inception")
+        ),
+        "mnist-99-4": ("mnist-99-4/dropout-0.3", "mnist-99-4"),
+        "assignment7": tuple(f"assignment7/{step}" for step in ("1", "2", "3", "3-head")),
+    }
+)
+"""The steps of each origin's story, in order. `mnist-99-4` names its last step as well."""
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return a recipe of the catalogue.
+
+    Raises:
+        UnknownNameError: No recipe has this name; carries the nearest one.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name]

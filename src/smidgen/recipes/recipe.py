@@ -1,0 +1,183 @@
+"""`Recipe`: everything that decides a run except the random seed and the protocol."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from smidgen.errors import RecipeError, nearest
+from smidgen.network.network import Network
+from smidgen.recipes.augmentation import Augmentation
+from smidgen.recipes.parts import (
+    Budget,
+    Constant,
+    Loss,
+    NonNegativeInt,
+    Normalization,
+    Optimizer,
+    OriginProtocol,
+    PositiveInt,
+    Schedule,
+    WeightAveraging,
+)
+from smidgen.values import from_json, from_plain, to_json, to_plain, value
+
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+@value(RecipeError)
+class Claim:
+    """What the recipe's source says it reached; accuracies in percent as printed there.
+
+    Args:
+        num_params: The parameter count that the source states, or None if it states none.
+        best_accuracy: The headline accuracy.
+        best_epoch: The epoch of the headline, from 1.
+        test_log: Accuracy on the source's evaluation split after each epoch.
+        train_log: Running training accuracy of each epoch.
+        seconds_per_epoch: (lowest, highest) as logged.
+        split: On which split `test_log` was measured.
+    """
+
+    num_params: PositiveInt | None = None
+    best_accuracy: Percent | None = None
+    best_epoch: PositiveInt | None = None
+    test_log: tuple[Percent, ...] = ()
+    train_log: tuple[Percent, ...] = ()
+    seconds_per_epoch: tuple[float, float] | None = None
+    split: str = "test"
+
+
+@value(RecipeError)
+class About:
+    """Where a recipe comes from.
+
+    Args:
+        summary: What it is, in one sentence.
+        source: Repository, file, commit, or paper.
+        claim: What the source says it reached.
+        target: The source's aim for this step.
+        analysis: What is learned from this step.
+        notes: Where the source's text and code disagree, and what we do about it.
+    """
+
+    summary: str = ""
+    source: str = ""
+    claim: Claim | None = None
+    target: str = ""
+    analysis: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@value(RecipeError)
+class Recipe:
+    """What to train and how.
+
+    Args:
+        name: What people call it; not part of its identity.
+        network: The model.
+        dataset: A name that `smidgen.data` knows.
+        normalization: Mean and standard deviation by split.
+        augmentation: Random changes to training images.
+        optimizer: The update rule and its learning rate.
+        schedule: How the learning rate moves.
+        loss: What is minimized.
+        batch_size: Images per step.
+        drop_last: Whether an epoch's last, smaller batch is left out.
+        epochs: Passes over the training images.
+        clean_epochs: How many of the last epochs go without augmentation (all, if more).
+        averaging: Evaluate a moving average of the weights instead of the weights.
+        origin: How the origin measured itself.
+        budget: What the recipe promises to keep.
+        about: Where it comes from; not part of its identity.
+
+    Raises:
+        RecipeError: Parts that contradict each other.
+    """
+
+    name: str
+    network: Network
+    optimizer: Optimizer
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    dataset: str = "mnist"
+    schedule: Schedule = Constant()
+    loss: Loss = Loss()
+    normalization: Normalization = Normalization()
+    augmentation: Augmentation = Augmentation()
+    clean_epochs: NonNegativeInt = 0
+    drop_last: bool = False
+    averaging: WeightAveraging | None = None
+    origin: OriginProtocol = OriginProtocol()
+    budget: Budget = Budget()
+    about: About = About()
+
+    def __post_init__(self) -> None:
+        if self.loss.name == "nll" and self.network.output != "log_softmax":
+            raise RecipeError(
+                "`loss.name` `nll` needs `network.output` `log_softmax`, "
+                f"not `{self.network.output}`; use `cross_entropy`."
+            )
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """Return a copy with some fields changed; raises RecipeError as the constructor does."""
+        return dataclasses.replace(self, **changes)
+
+    def with_setting(self, path: str, text: str) -> "Recipe":
+        """Return a copy with one setting changed, as `--set optimizer.lr=0.05` does.
+
+        Args:
+            path: Keys joined by dots; positions in lists are numbers.
+            text: The new value as JSON; what is not JSON is taken as a string.
+
+        Raises:
+            RecipeError: No such key (with the nearest), or a value that does not fit.
+        """
+        plain = to_plain(self)
+        _set(plain, path, _parse(text))
+        return from_plain(Recipe, plain, RecipeError, f"`--set {path}={text}`")
+
+    def fingerprint(self) -> str:
+        """Return 64 hexadecimal digits over everything but `name`, `about` and `budget`."""
+        plain = to_plain(self)
+        for key in ("name", "about", "budget"):
+            del plain[key]
+        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return the exchange form; `Recipe.from_json` gives back an equal recipe."""
+        return to_json(self, indent)
+
+    @staticmethod
+    def from_json(text: str | bytes, where: str = "") -> "Recipe":
+        """Read a recipe; raises RecipeError with the path of what is wrong and the nearest key."""
+        return from_json(Recipe, text, RecipeError, where)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _set(plain: Any, path: str, new: Any) -> None:
+    keys = path.split(".")
+    for key in keys[:-1]:
+        if isinstance(plain, list) and key.isdigit() and int(key) < len(plain):
+            plain = plain[int(key)]
+        elif isinstance(plain, dict) and isinstance(plain.get(key), dict | list):
+            plain = plain[key]
+        else:
+            near = nearest(key, plain) if isinstance(plain, dict) else None
+            advice = f" Did you mean `{near}`?" if near and near != key else ""
+            raise RecipeError(f"`--set {path}`: there are no settings under `{key}`.{advice}")
+    if isinstance(plain, list):
+        if not (keys[-1].isdigit() and int(keys[-1]) < len(plain)):
+            raise RecipeError(f"`--set {path}`: the list has positions 0 to {len(plain) - 1}.")
+        plain[int(keys[-1])] = new
+    else:
+        plain[keys[-1]] = new

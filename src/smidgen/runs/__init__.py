@@ -1,0 +1,1 @@
+"""What came of it: `RunRecord`, run folders, weights that notice damage."""

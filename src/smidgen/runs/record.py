@@ -1,0 +1,190 @@
+"""`RunRecord`: what was trained, where, how it went, and what came out. Plain data."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from smidgen.errors import RunError
+from smidgen.recipes.recipe import Recipe
+from smidgen.values import from_json, to_json, value
+
+RESULTS_VERSION = 1
+"""Raised when a fix changes the numbers of a run; part of every run's identity."""
+
+Protocol = Literal["tune", "final", "origin"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@value(RunError)
+class EpochRecord:
+    """One epoch.
+
+    Args:
+        epoch: From 1.
+        train_loss: Mean over the epoch's images, each before its batch's update.
+        train_accuracy: Running accuracy inside the epoch: dropout and augmentation are on.
+        split: Where the next three were measured after the epoch: `valid` or `test`.
+        eval_loss: Mean cross-entropy.
+        eval_accuracy: Share of images classified right.
+        eval_num_errors: Images classified wrong.
+        train_seconds: Wall time of the training part.
+        eval_seconds: Wall time of the evaluation.
+        images_per_second: Training images per second of the training part.
+        lr_first: Learning rate of the first step.
+        lr_last: Learning rate of the last step.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: Share
+    split: Literal["valid", "test"]
+    eval_loss: float
+    eval_accuracy: Share
+    eval_num_errors: int
+    train_seconds: float
+    eval_seconds: float
+    images_per_second: float
+    lr_first: float
+    lr_last: float
+
+    def without_times(self) -> tuple[object, ...]:
+        """Return what must be equal when a run is repeated."""
+        return (
+            self.epoch,
+            self.train_loss,
+            self.train_accuracy,
+            self.split,
+            self.eval_loss,
+            self.eval_accuracy,
+            self.eval_num_errors,
+            self.lr_first,
+            self.lr_last,
+        )
+
+
+@value(RunError)
+class Result:
+    """What a finished run reached.
+
+    Args:
+        split: Where it was measured: `test`, or `valid` under the `tune` protocol.
+        accuracy: Share of images classified right.
+        num_errors: Images classified wrong.
+        num_images: Images in the split.
+        epoch: The epoch whose weights these are.
+        selection: `last epoch`, or `selected on the test set` where an origin does so.
+        last_accuracy: On the epochs' split after the last epoch.
+        mean_of_last_five: Mean over the last five epochs there (fewer if there are fewer).
+        best_accuracy: The highest of all epochs there; for `final` runs a mere observation.
+        best_epoch: Where that was first reached.
+    """
+
+    split: Literal["valid", "test"]
+    accuracy: Share
+    num_errors: int
+    num_images: int
+    epoch: int
+    selection: Literal["last epoch", "selected on the test set"]
+    last_accuracy: Share
+    mean_of_last_five: Share
+    best_accuracy: Share
+    best_epoch: int
+
+
+@value(RunError)
+class Environment:
+    """Where a run ran; only `engine`, `device` and torch's `threads` are part of its identity."""
+
+    engine: Literal["torch", "native"]
+    device: str
+    threads: int
+    versions: dict[str, str]
+    hardware: dict[str, str]
+
+
+@value(RunError)
+class DataUsed:
+    """Which images a run saw."""
+
+    name: str
+    sha256: str
+    class_names: tuple[str, ...]
+    num_train: int
+    num_valid: int
+    num_test: int
+
+
+@value(RunError)
+class RunRecord:
+    """Everything about one run.
+
+    Args:
+        recipe: In full.
+        fingerprint: The recipe's.
+        identity: 64 hexadecimal digits over what decides the numbers (see `identity_of`).
+        seed: The random seed.
+        protocol: `tune`, `final` or `origin`.
+        environment: Engine, versions, hardware.
+        data: Which images.
+        num_params: By the counting rule.
+        num_macs: For one image.
+        started: UTC, ISO 8601.
+        epochs: What happened, in order.
+        result: None until the run is finished.
+        train_seconds: Sum over epochs of the training part.
+        wall_seconds: From reading the data to the last file, over all sittings.
+        files: SHA-256 of each file beside the record.
+    """
+
+    recipe: Recipe
+    fingerprint: str
+    identity: str
+    seed: int
+    protocol: Protocol
+    environment: Environment
+    data: DataUsed
+    num_params: int
+    num_macs: int
+    started: str
+    epochs: tuple[EpochRecord, ...] = ()
+    result: Result | None = None
+    train_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    files: dict[str, str] = Field(default_factory=dict)
+    results_version: int = RESULTS_VERSION
+
+    def to_json(self) -> str:
+        """Return the content of `record.json`."""
+        return to_json(self)
+
+    @staticmethod
+    def read(path: Path) -> "RunRecord":
+        """Read a `record.json`; raises RunError with what is wrong in it."""
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"Cannot read `{path}`: {error.strerror}.") from error
+        return from_json(RunRecord, text, RunError, f"`{path}`")
+
+
+def identity_of(
+    recipe: Recipe, seed: int, protocol: Protocol, environment: Environment, data_sha256: str
+) -> str:
+    """Return what makes two runs the same run: equal identity, equal numbers.
+
+    Thread counts change the bits of the torch engine and not those of the native one.
+    """
+    parts = {
+        "recipe": recipe.fingerprint(),
+        "seed": seed,
+        "protocol": protocol,
+        "engine": environment.engine,
+        "device": environment.device,
+        "threads": environment.threads if environment.engine == "torch" else None,
+        "data": data_sha256,
+        "results_version": RESULTS_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Recipe + data + engine -> run: the loop, the filling of plans, schedules, checkpoints."""

@@ -1,0 +1,194 @@
+"""`plan`: draw everything random and look up everything scheduled about one epoch."""
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+
+from smidgen.engines.plan import ELASTIC_GRID, EpochPlan, Erasures, Geometry
+from smidgen.randomness import generator, key32
+from smidgen.recipes.augmentation import (
+    Augmentation,
+    Elastic,
+    Erasing,
+    Jitter,
+    Position,
+    ResizedCrop,
+    Rotation,
+    Scaling,
+    Shear,
+    Translation,
+)
+from smidgen.recipes.parts import Normalization
+from smidgen.recipes.recipe import Recipe
+from smidgen.training.schedules import rates
+
+_ATTEMPTS = 10
+"""How often a random rectangle is drawn before giving up, as the field's libraries do."""
+
+
+def plan(
+    recipe: Recipe, seed: int, epoch: int, history: Sequence[float], num_images: int
+) -> EpochPlan:
+    """Fill the plan of one epoch; it depends on nothing but the arguments.
+
+    Args:
+        recipe: What is trained.
+        seed: The run's random seed.
+        epoch: From 1.
+        history: Accuracy after each earlier epoch, as shares; only the plateau rule reads it.
+        num_images: How many images there are to train on.
+    """
+    order = generator(seed, "order", epoch).permutation(num_images).astype(np.int32)
+    num_steps = num_images // recipe.batch_size
+    if recipe.drop_last and num_steps:
+        order = order[: num_steps * recipe.batch_size]
+    num_steps = ceil(len(order) / recipe.batch_size)
+    scheduled = rates(recipe, epoch, num_steps, history)
+    is_clean = epoch > recipe.epochs - recipe.clean_epochs
+    augmentation = Augmentation() if is_clean else recipe.augmentation
+    size = recipe.network.input_shape[1:]
+    return EpochPlan(
+        epoch=epoch,
+        first_step=(epoch - 1) * num_steps,
+        batch_size=recipe.batch_size,
+        order=order,
+        lr=scheduled.lr,
+        momentum=scheduled.momentum,
+        dropout_key=key32(seed, "dropout", epoch),
+        geometry=_geometry(augmentation, recipe.normalization, seed, epoch, len(order), size),
+        jitter=_jitter(augmentation, seed, epoch, len(order)),
+        erasing=_erasing(augmentation, recipe.normalization, seed, epoch, len(order), size),
+    )
+
+
+def _geometry(
+    augmentation: Augmentation,
+    normalization: Normalization,
+    seed: int,
+    epoch: int,
+    count: int,
+    size: tuple[int, int],
+) -> Geometry | None:
+    matrices = np.broadcast_to(np.eye(3), (count, 3, 3))
+    elastic = None
+    moved = False
+    for number, transform in enumerate(augmentation.transforms):
+        rng = generator(seed, f"augmentation {number} {transform.kind}", epoch)
+        if isinstance(transform, Elastic):
+            grid = (count, 2, ELASTIC_GRID, ELASTIC_GRID)
+            elastic = rng.normal(0.0, transform.pixels, grid).astype(np.float32)
+        elif not isinstance(transform, Jitter | Erasing):
+            matrices = matrices @ _inverse(transform, rng, count, size)
+            moved = True
+    if not moved and elastic is None:
+        return None
+    return Geometry(
+        affine=np.ascontiguousarray(matrices[:, :2].reshape(count, 6), dtype=np.float32),
+        interpolation=augmentation.interpolation,
+        fill=_grey(augmentation.fill, augmentation.position, normalization),
+        elastic=elastic,
+    )
+
+
+def _inverse(
+    transform: Rotation | Translation | Scaling | Shear | ResizedCrop,
+    rng: np.random.Generator,
+    count: int,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return (count, 3, 3): for each image, where a pixel of the result is read from."""
+    matrices = np.zeros((count, 3, 3))
+    matrices[:] = np.eye(3)
+    match transform:
+        case Rotation(degrees=degrees):
+            angle = np.radians(rng.uniform(-degrees, degrees, count))
+            matrices[:, 0, 0] = matrices[:, 1, 1] = np.cos(angle)
+            matrices[:, 0, 1], matrices[:, 1, 0] = np.sin(angle), -np.sin(angle)
+        case Translation(pixels=pixels, whole_pixels=whole):
+            shift = rng.uniform(-pixels, pixels, (count, 2))
+            matrices[:, :2, 2] = np.round(shift) if whole else shift
+            return matrices
+        case Scaling(smallest=smallest, largest=largest):
+            zoom = 1.0 / rng.uniform(smallest, largest, count)
+            matrices[:, 0, 0] = matrices[:, 1, 1] = zoom
+        case Shear(degrees=degrees):
+            matrices[:, 0, 1] = np.tan(np.radians(rng.uniform(-degrees, degrees, count)))
+        case ResizedCrop():
+            return _crops(transform, rng, count, size)
+    center = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    matrices[:, :2, 2] = center - matrices[:, :2, :2] @ center
+    return matrices
+
+
+def _crops(
+    crop: ResizedCrop, rng: np.random.Generator, count: int, size: tuple[int, int]
+) -> np.ndarray:
+    area = rng.uniform(crop.smallest_area, 1.0, (count, _ATTEMPTS)) * size[0] * size[1]
+    limit = np.log(crop.largest_aspect)
+    aspect = np.exp(rng.uniform(-limit, limit, (count, _ATTEMPTS)))
+    sides = np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=2)
+    box = _first_that_fits(sides, np.array(size), strictly=False)
+    box = np.where(box == 0, np.array(size), box)  # none fits: the whole image
+    corner = np.floor(rng.uniform(0.0, 1.0, (count, 2)) * (np.array(size) - box + 1))
+    scale = box / np.array(size)
+    matrices = np.zeros((count, 3, 3))
+    matrices[:, 2, 2] = 1.0
+    for axis, row in ((1, 0), (0, 1)):  # columns are x, rows are y
+        matrices[:, row, row] = scale[:, axis]
+        matrices[:, row, 2] = 0.5 * scale[:, axis] - 0.5 + corner[:, axis]
+    return matrices
+
+
+def _first_that_fits(sides: np.ndarray, size: np.ndarray, strictly: bool) -> np.ndarray:
+    """Return (count, 2): the first attempt's rounded (height, width) inside `size`, or zeros."""
+    rounded = np.round(sides)
+    fits = (rounded < size if strictly else rounded <= size).all(axis=2) & (rounded > 0).all(axis=2)
+    first = np.argmax(fits, axis=1)
+    chosen = rounded[np.arange(len(rounded)), first]
+    return np.where(fits.any(axis=1)[:, None], chosen, 0.0)
+
+
+def _jitter(augmentation: Augmentation, seed: int, epoch: int, count: int) -> np.ndarray | None:
+    for number, transform in enumerate(augmentation.transforms):
+        if isinstance(transform, Jitter):
+            rng = generator(seed, f"augmentation {number} {transform.kind}", epoch)
+            spread = np.array([transform.brightness, transform.contrast])
+            return (1.0 + spread * rng.uniform(-1.0, 1.0, (count, 2))).astype(np.float32)
+    return None
+
+
+def _erasing(
+    augmentation: Augmentation,
+    normalization: Normalization,
+    seed: int,
+    epoch: int,
+    count: int,
+    size: tuple[int, int],
+) -> Erasures | None:
+    for number, transform in enumerate(augmentation.transforms):
+        if isinstance(transform, Erasing):
+            rng = generator(seed, f"augmentation {number} {transform.kind}", epoch)
+            level = _grey(transform.level, transform.position, normalization)
+            return Erasures(_boxes(transform, rng, count, size), level)
+    return None
+
+
+def _boxes(
+    erasing: Erasing, rng: np.random.Generator, count: int, size: tuple[int, int]
+) -> np.ndarray:
+    chosen = rng.uniform(0.0, 1.0, count) < erasing.probability
+    shape = (count, _ATTEMPTS)
+    area = rng.uniform(erasing.smallest_area, erasing.largest_area, shape) * size[0] * size[1]
+    limits = np.log([erasing.smallest_aspect, erasing.largest_aspect])
+    aspect = np.exp(rng.uniform(limits[0], limits[1], shape))
+    sides = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=2)
+    box = _first_that_fits(sides, np.array(size), strictly=True) * chosen[:, None]
+    corner = np.floor(rng.uniform(0.0, 1.0, (count, 2)) * (np.array(size) - box + 1))
+    return np.concatenate([corner * (box > 0), box], axis=1).astype(np.int32)
+
+
+def _grey(level: float, position: Position, normalization: Normalization) -> float:
+    if position == "before_normalization":
+        return level
+    return level * normalization.train_std + normalization.train_mean

@@ -1,0 +1,75 @@
+"""When training meets NaN or infinity: name where it began and keep the batch for a rerun."""
+
+import json
+from pathlib import Path
+
+from smidgen.data.dataset import Split
+from smidgen.engines.contract import Engine
+from smidgen.engines.plan import EpochPlan
+from smidgen.errors import NonFiniteError, RunError
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.record import RunRecord
+from smidgen.runs.store import RunFolder
+from smidgen.runs.tensors import load_tensors, save_tensors
+
+REPLAY = "replay.safetensors"
+
+
+def write_replay(
+    folder: RunFolder,
+    record: RunRecord,
+    engine: Engine,
+    train: Split,
+    plan: EpochPlan,
+    error: NonFiniteError,
+) -> NonFiniteError:
+    """Rerun the batch in torch, write what a rerun needs, and return the error to raise.
+
+    The file holds the batch as the network saw it, its labels, and the engine's state from
+    before the step (on CUDA: from before the epoch).
+    """
+    from smidgen.engines.torch_diagnosis import diagnose_batch
+    from smidgen.engines.torch_engine import TorchEngine
+
+    oracle = TorchEngine(record.recipe.network, record.recipe, train.images, train.labels)
+    images, labels = oracle.batch(plan, error.step)
+    state = engine.state()
+    dropout = (plan.dropout_key, error.step)
+    culprit = diagnose_batch(record.recipe, state, images, labels, dropout)
+    path = folder.path / REPLAY
+    tensors = {f"state/{name}": array for name, array in state.items()}
+    metadata = {
+        "recipe": record.recipe.to_json(indent=None),
+        "epoch": str(plan.epoch),
+        "dropout": json.dumps(dropout),
+        "culprit": culprit,
+    }
+    save_tensors(path, tensors | {"images": images, "labels": labels}, metadata)
+    return NonFiniteError(
+        f"Training met a number that is not finite in epoch {plan.epoch}, step "
+        f"{error.step + 1} of {plan.num_steps}, first in {culprit} (learning rate "
+        f"{plan.lr[error.step]:g}). The weights from before it and the batch are in `{path}`. "
+        "Try a lower `optimizer.lr`.",
+        error.step,
+    )
+
+
+def replay(path: Path) -> str:
+    """Run the batch of a replay file again and return what is non-finite first.
+
+    Raises:
+        RunError: The file is missing, damaged or no replay file.
+    """
+    from smidgen.engines.torch_diagnosis import diagnose_batch
+
+    tensors, metadata = load_tensors(path)
+    if "culprit" not in metadata:
+        raise RunError(f"`{path}` is no replay file.")
+    recipe = Recipe.from_json(metadata["recipe"], f"`{path}`")
+    state = {
+        name.removeprefix("state/"): array
+        for name, array in tensors.items()
+        if name.startswith("state/")
+    }
+    key, step = json.loads(metadata["dropout"])
+    return diagnose_batch(recipe, state, tensors["images"], tensors["labels"], (key, step))

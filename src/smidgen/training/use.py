@@ -1,0 +1,105 @@
+"""Trained runs put to use: class scores, accuracy on other images, predictions for files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smidgen.data import Fit, Invert, load_dataset, read_images, read_labelled_images
+from smidgen.engines.choose import choose_engine, make_engine
+from smidgen.errors import DataError, RunError
+from smidgen.runs.store import RunFolder
+from smidgen.training.evaluation import Evaluation, evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of one image file.
+
+    Args:
+        path: The file.
+        class_name: The most probable class.
+        probability: Its probability by the model, in [0, 1].
+        probabilities: All classes by name, the most probable first.
+    """
+
+    path: Path
+    class_name: str
+    probability: float
+    probabilities: dict[str, float]
+
+    def second(self) -> str:
+        """Return the runner-up as `name (probability)`."""
+        name, probability = list(self.probabilities.items())[1]
+        return f"{name} ({100 * probability:.2f} %)"
+
+    def to_plain(self) -> dict[str, object]:
+        """Return the machine-readable form."""
+        return {
+            "image": str(self.path),
+            "class": self.class_name,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+        }
+
+
+def logits_of(folder: RunFolder, images: np.ndarray) -> np.ndarray:
+    """Return float32 (N, classes) class scores of uint8 (N, C, H, W) by a finished run.
+
+    Raises:
+        RunError: The run is unfinished or its weights are damaged.
+    """
+    if not folder.is_finished:
+        raise RunError(
+            f"`{folder.name}` is not finished. "
+            f"Continue it with `smidgen train --resume {folder.name}`."
+        )
+    recipe = folder.record().recipe
+    shape = (0, *recipe.network.input_shape)
+    name, _ = choose_engine(recipe, "auto", "cpu")
+    nothing = np.zeros(shape, np.uint8), np.zeros(0, np.int64)
+    engine = make_engine(name, recipe.replace(averaging=None), *nothing, seed=1, threads=1)
+    engine.load_state(engine.state() | folder.model())
+    return engine.logits(images)
+
+
+def evaluate_on_test(folder: RunFolder, data_dir: Path | None = None) -> Evaluation:
+    """Measure a finished run on the test images of its own data set.
+
+    Raises:
+        DataError: The data set here is not the one the run was trained with.
+    """
+    record = folder.record()
+    dataset = load_dataset(record.data.name, data_dir)
+    if dataset.sha256 != record.data.sha256:
+        raise DataError(
+            f"The `{dataset.name}` here is not the one that `{folder.name}` was trained with."
+        )
+    return evaluate(logits_of(folder, dataset.test.images), dataset.test.labels)
+
+
+def evaluate_on_folder(folder: RunFolder, images: Path, invert: Invert, fit: Fit) -> Evaluation:
+    """Measure a finished run on a folder with one sub-folder per class, named as its classes."""
+    record = folder.record()
+    shape = record.recipe.network.input_shape
+    split = read_labelled_images(images, record.data.class_names, shape, invert=invert, fit=fit)
+    return evaluate(logits_of(folder, split.images), split.labels)
+
+
+def predict_images(
+    folder: RunFolder, paths: Sequence[Path], invert: Invert, fit: Fit
+) -> list[Prediction]:
+    """Say what is on each image file."""
+    record = folder.record()
+    images = read_images(paths, record.recipe.network.input_shape, invert=invert, fit=fit)
+    scores = logits_of(folder, images).astype(np.float64)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    names = record.data.class_names
+    found = []
+    for path, row in zip(paths, shares, strict=True):
+        ranked = {names[i]: float(row[i]) for i in np.argsort(-row, kind="stable")}
+        first = next(iter(ranked))
+        found.append(Prediction(path, first, ranked[first], ranked))
+    return found

@@ -1,0 +1,135 @@
+"""Frozen values with strict fields: how networks and recipes are written, checked and exchanged.
+
+A value is a pydantic dataclass: unknown keys are forbidden, nothing is coerced, and every
+complaint is one line that names the path, what stands there and the nearest known key.
+JSON is the exchange form and gives back an equal value.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from smidgen.errors import SmidgenError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, pydantic.Field))
+def value(error: type[SmidgenError]) -> Callable[[type[T]], type[T]]:
+    """Make a class a frozen value whose invalid fields raise `error` in one line."""
+    config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def decorate(cls: type[T]) -> type[T]:
+        made = pydantic_dataclass(cls, frozen=True, config=config, repr="__repr__" not in _inherited(cls))
+        checked_init = made.__init__
+
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                checked_init(self, *args, **kwargs)
+            except pydantic.ValidationError as problem:
+                raise error(f"`{made.__name__}`: {describe(problem, made)}") from None
+
+        init.__doc__ = checked_init.__doc__
+        init.__wrapped__ = checked_init  # type: ignore[attr-defined]  # keeps the signature visible
+        made.__init__ = init  # type: ignore[method-assign]
+        return made  # type: ignore[return-value]
+
+    return decorate
+
+
+def _inherited(cls: type) -> set[str]:
+    return {name for base in cls.__mro__[:-1] for name in vars(base)}
+
+
+def to_plain(thing: object) -> Any:
+    """Return a value as dictionaries, lists, strings, numbers and None."""
+    return _adapter(type(thing)).dump_python(thing, mode="json")
+
+
+def to_json(thing: object, indent: int | None = 2) -> str:
+    """Return a value as JSON text with every default written out."""
+    return json.dumps(to_plain(thing), indent=indent)
+
+
+def from_json(kind: type[T], text: str | bytes, error: type[SmidgenError], where: str = "") -> T:
+    """Read a value back from JSON text.
+
+    Args:
+        kind: The class of the value.
+        text: The JSON.
+        error: What to raise.
+        where: Where the text comes from, for the message.
+
+    Raises:
+        SmidgenError: As `error`: not JSON, an unknown or missing key, a wrong type or range.
+    """
+    try:
+        return _adapter(kind).validate_json(text)
+    except pydantic.ValidationError as problem:
+        place = f"{where}: " if where else ""
+        raise error(f"{place}{describe(problem, kind)}") from None
+
+
+def from_plain(kind: type[T], plain: object, error: type[SmidgenError], where: str = "") -> T:
+    """Read a value back from what `to_plain` gave; raises as `from_json` does."""
+    return from_json(kind, json.dumps(plain), error, where)
+
+
+def json_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of a value's exchange form."""
+    return _adapter(kind).json_schema()
+
+
+def describe(problem: pydantic.ValidationError, kind: type) -> str:
+    """Say a validation error in one line: path, value, what would be right."""
+    first = problem.errors(include_url=False)[0]
+    path = _path(first["loc"], kind)
+    given = first.get("input")
+    match first["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            key = str(first["loc"][-1])
+            near = nearest(key, _known_keys(kind))
+            if path.split(".")[-1] != key:
+                path = f"{path}.{key}" if path else key
+            return f"unknown key `{path}`." + (f" Did you mean `{near}`?" if near else "")
+        case "missing" | "missing_argument":
+            return f"`{path}` is missing."
+        case "json_invalid":
+            return f"not valid JSON: {first['ctx']['error']}."
+        case "union_tag_invalid":
+            tags = first["ctx"]["expected_tags"].replace("'", "").split(", ")
+            near = nearest(first["ctx"]["tag"], tags)
+            advice = f"Did you mean `{near}`?" if near else f"Known: {', '.join(tags)}."
+            return f"`{path}`: unknown kind `{first['ctx']['tag']}`. {advice}"
+        case "union_tag_not_found":
+            return f"`{path}`: `kind` is missing."
+    text = first["msg"][:1].lower() + first["msg"][1:]
+    shown = "" if isinstance(given, dict | list | tuple) else f", not {given!r}"
+    return f"`{path}`: {text}{shown}." if path else f"{text}{shown}."
+
+
+def _path(location: tuple[int | str, ...], kind: type) -> str:
+    # Of what pydantic lists, only keys and positions are steps of the exchange form; the tags
+    # of unions are not. Positional arguments of a constructor come as numbers.
+    parts = list(location)
+    if parts and isinstance(parts[0], int) and dataclasses.is_dataclass(kind):
+        parts[0] = dataclasses.fields(kind)[parts[0]].name
+    keys = _known_keys(kind)
+    return ".".join(str(part) for part in parts if isinstance(part, int) or part in keys)
+
+
+@cache
+def _adapter(kind: type[T]) -> pydantic.TypeAdapter[T]:
+    return pydantic.TypeAdapter(kind)
+
+
+@cache
+def _known_keys(kind: type) -> list[str]:
+    definitions = json_schema(kind)
+    tables = [definitions, *definitions.get("$defs", {}).values()]
+    return sorted({key for table in tables for key in table.get("properties", {})})

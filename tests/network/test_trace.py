@@ -1,0 +1,151 @@
+import pytest
+
+from smidgen.network.blocks import Branches, Layer, Repeat, Residual, Unreached
+from smidgen.network.layers import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    LayerBase,
+    ReLU,
+    SampleNorm,
+    SeparableConv,
+)
+from smidgen.network.network import Network
+from smidgen.network.trace import trace
+from smidgen.recipes.catalogue import RECIPES
+
+
+def test_start_and_padding():
+    """Padded blocks start where the image does; every pool moves the first center inwards."""
+    rows = [
+        row for row in trace(RECIPES["mnist-99-4"].network).rows if row.kind in ("conv", "max_pool")
+    ]
+
+    assert [row.reach.start[0] for row in rows] == [0, 0.5, 0.5, 1.5, 1.5, 3.5]
+    assert [row.reach.padding[0] for row in rows] == [1, 1, 3, 3, 7, 7]
+
+
+def test_shared_weights_are_counted_once():
+    """A block applied three times owns its convolution once and its norms three times."""
+    rows = trace(RECIPES["anchors/1936"].network).rows
+    repeated = [row for row in rows if row.path.startswith("9.")]
+    convolutions = [row for row in repeated if row.kind == "separable_conv"]
+    norms = [row for row in repeated if row.kind == "sample_norm"]
+
+    assert [row.num_params for row in convolutions] == [936, 0, 0]
+    assert [row.is_shared for row in convolutions] == [False, True, True]
+    assert len({row.name for row in convolutions}) == 1
+    assert [row.num_params for row in norms] == [2, 2, 2]
+    assert [row.num_macs for row in convolutions] == [110_110] * 3
+
+
+def test_residual_sees_both_paths():
+    """A residual sum costs no parameters and reaches from its shortcut to its body."""
+    body: tuple[Layer, ...] = (Conv(4, 3, padding=1), Conv(4, 3, padding=1))
+    network = Network(layers=(Conv(4, 3), Residual(body), GlobalAvgPool(), Flatten(), Dense(10)))
+    rows = {row.path: row for row in trace(network).rows}
+
+    assert rows["1"].num_params == 0
+    assert rows["1"].reach.receptive_field == (3, 7)
+
+
+def test_oblong_windows_span_both_axes():
+    """A 1x5 window is wider than it is high, and the row says both."""
+    network = Network(layers=(Conv(4, (1, 5)), Flatten(), Dense(10)))
+    row = trace(network).rows[0]
+
+    assert row.output_shape == (4, 28, 24)
+    assert row.reach.receptive_field == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "folded"),
+    [
+        ((Conv(2, 3), BatchNorm()), 20),
+        ((Conv(2, 3, bias=True), BatchNorm()), 20),
+        ((Conv(2, 3), BatchNorm(scale=False)), 20),
+        ((SeparableConv(2, 3), BatchNorm()), 13),
+        ((Conv(2, 3), ReLU(), BatchNorm()), None),
+        ((BatchNorm(), Conv(2, 3)), None),
+        ((Conv(2, 3),), None),
+        ((Repeat((Conv(1, 3, padding=1), BatchNorm()), 2),), None),
+        ((Branches(((BatchNorm(),), ())), Conv(2, 3)), None),
+    ],
+)
+def test_folded_size(layers: tuple[Layer, ...], folded: int | None):
+    """A batch norm folds only into a layer right before it that nothing else uses."""
+    head = (GlobalAvgPool(), Flatten(), Dense(10, bias=False))
+    totals = trace(Network(layers=(*layers, *head))).totals
+    head_params = 10 * (1 if isinstance(layers[0], Repeat) else 2)
+
+    assert totals.folded == (None if folded is None else folded + head_params)
+
+
+def test_undefined_cells_are_null():
+    """Totals that a network does not have are None, in the machine-readable form too."""
+    totals = trace(RECIPES["era-s7/1"].network).totals.to_plain()
+
+    assert totals["folded"] is None
+    assert set(totals) >= {
+        "num_params",
+        "num_dead",
+        "num_buffers",
+        "keras_total",
+        "folded",
+        "num_macs",
+        "receptive_field",
+    }
+
+
+def test_row_in_plain_form():
+    """A row's machine-readable form holds lists and whole numbers where they are whole."""
+    row = trace(RECIPES["mnist-99-4"].network).rows[3]
+
+    assert row.to_plain() == {
+        "path": "3",
+        "name": "maxpool1",
+        "kind": "max_pool",
+        "text": "MaxPool(2)",
+        "input_shape": [8, 28, 28],
+        "output_shape": [8, 14, 14],
+        "num_params": 0,
+        "num_buffers": 0,
+        "num_macs": 0,
+        "num_activations": 1_568,
+        "receptive_field": [4, 4],
+        "jump": [2, 2],
+        "start": [0.5, 0.5],
+        "padding": [1, 1],
+        "is_shared": False,
+    }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_totals_are_sums_of_rows(name: str):
+    """What the totals say is what the rows add up to, for every network of the catalogue."""
+    table = trace(RECIPES[name].network)
+
+    assert table.totals.num_params == sum(row.num_params for row in table.rows)
+    assert table.totals.num_macs == sum(row.num_macs for row in table.rows)
+    assert table.totals.num_activations == sum(row.num_activations for row in table.rows)
+    assert table.totals.keras_total == table.totals.num_params + table.totals.num_buffers
+
+
+@pytest.mark.parametrize(
+    ("layer", "num_params"),
+    [(Dropout(0.5), 0), (SampleNorm(), 2), (AvgPool(2), 0), (BatchNorm(shift=False), 1)],
+)
+def test_dead_layers_are_counted_like_living_ones(layer: LayerBase, num_params: int):
+    """Unreached layers add to the dead parameters alone."""
+    network = Network(
+        layers=(Flatten(), Dense(10)),
+        unreached=(Unreached((1, 28, 28), (layer,)),),  # type: ignore[arg-type]
+    )
+
+    totals = trace(network).totals
+
+    assert (totals.num_params, totals.num_dead) == (7_850, num_params)
