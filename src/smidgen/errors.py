@@ -8,6 +8,7 @@ SmidgenError
 │   ├── DataMissingError    a data set that is not on this machine
 │   └── DownloadError       a fetch that did not end in the expected bytes
 ├── StorageError            a file or folder that cannot be written (full disk, no folder)
+│   └── InUseError          what another process holds the lock of
 ├── RunError                a run that is missing, broken or contradicts what was asked
 ├── BudgetError             a limit that was promised and not kept
 ├── EngineError             an engine that cannot do what was asked
@@ -66,6 +67,10 @@ class DownloadError(DataError, OSError):
 
 class StorageError(SmidgenError, OSError):
     """A file or folder that cannot be written."""
+
+
+class InUseError(StorageError):
+    """What another process is working on just now."""
 
 
 class RunError(SmidgenError, ValueError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from smidgen.errors import StorageError
+from smidgen.errors import InUseError, StorageError
 
 TEMPORARY_SUFFIX = ".partial"
 
@@ -30,7 +30,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
             before is untouched.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         sweep_temporaries(path)
         temporary = path.with_name(
             f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
@@ -48,6 +48,15 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durably; nothing happens if it is there."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -76,28 +85,53 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = True, owner: str = "This") -> Iterator[None]:
+def locked(
+    path: Path, wait: bool = True, owner: str = "This", remove: bool = False
+) -> Iterator[None]:
     """Hold a lock that other processes respect while the body runs.
 
     The lock belongs to the open file, so the system frees it when a process dies.
 
     Args:
-        path: The lock file; it stays behind, empty.
+        path: The lock file; what a dead process left behind does no harm.
         wait: Whether to wait for one's turn, or to fail if another process holds the lock.
         owner: What the lock protects, for the message.
+        remove: Whether the lock file goes away afterwards; else it stays behind, empty.
 
     Raises:
-        StorageError: The lock file cannot be made, or another process holds it.
+        StorageError: The lock file cannot be made.
+        InUseError: Another process holds it.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        make_folder(path.parent)
+        descriptor = _acquire(path, wait)
+    if descriptor is None:
+        raise InUseError(f"{owner} is in use by another process. Wait for it or stop it.")
     try:
-        if not _lock(descriptor, wait):
-            raise StorageError(f"{owner} is in use by another process. Wait for it or stop it.")
         yield
     finally:
+        if remove:
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
+                path.unlink()
         os.close(descriptor)
+
+
+def _acquire(path: Path, wait: bool) -> int | None:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _lock(descriptor, wait):
+            os.close(descriptor)
+            return None
+        if _names_it(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # its last holder removed it in the meantime: take the next one
+
+
+def _names_it(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from smidgen.errors import SmidgenError, nearest
 
 T = TypeVar("T")
 
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+"""What pydantic calls an unknown key: in a constructor, and in a reader."""
+
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, pydantic.Field))
 def value(error: type[SmidgenError]) -> Callable[[type[T]], type[T]]:
@@ -25,7 +28,8 @@ def value(error: type[SmidgenError]) -> Callable[[type[T]], type[T]]:
     config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     def decorate(cls: type[T]) -> type[T]:
-        made = pydantic_dataclass(cls, frozen=True, config=config, repr="__repr__" not in _inherited(cls))
+        has_repr = any("__repr__" in vars(base) for base in cls.__mro__[:-1])
+        made = pydantic_dataclass(cls, frozen=True, config=config, repr=not has_repr)
         checked_init = made.__init__
 
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -36,14 +40,10 @@ def value(error: type[SmidgenError]) -> Callable[[type[T]], type[T]]:
 
         init.__doc__ = checked_init.__doc__
         init.__wrapped__ = checked_init  # type: ignore[attr-defined]  # keeps the signature visible
-        made.__init__ = init  # type: ignore[method-assign]
+        made.__init__ = init
         return made  # type: ignore[return-value]
 
     return decorate
-
-
-def _inherited(cls: type) -> set[str]:
-    return {name for base in cls.__mro__[:-1] for name in vars(base)}
 
 
 def to_plain(thing: object) -> Any:
@@ -87,25 +87,28 @@ def json_schema(kind: type) -> dict[str, Any]:
 
 def describe(problem: pydantic.ValidationError, kind: type) -> str:
     """Say a validation error in one line: path, value, what would be right."""
-    first = problem.errors(include_url=False)[0]
-    path = _path(first["loc"], kind)
-    given = first.get("input")
+    problems = problem.errors(include_url=False)
+    # a misspelt key is also a missing one; the spelling is what helps
+    first = next((found for found in problems if found["type"] in _UNKNOWN_KEY), problems[0])
+    steps, keys_there = _walk(first["loc"], kind)
+    path = ".".join(steps)
+    given, context = first.get("input"), first.get("ctx", {})
+    if first["type"] in _UNKNOWN_KEY:
+        key = str(first["loc"][-1])
+        near = nearest(key, keys_there)
+        listed = ", ".join(f"`{known}`" for known in keys_there)
+        advice = f"Did you mean `{near}`?" if near else f"Known: {listed}."
+        return f"unknown key `{'.'.join([*steps, key])}`. {advice}"
     match first["type"]:
-        case "unexpected_keyword_argument" | "extra_forbidden":
-            key = str(first["loc"][-1])
-            near = nearest(key, _known_keys(kind))
-            if path.split(".")[-1] != key:
-                path = f"{path}.{key}" if path else key
-            return f"unknown key `{path}`." + (f" Did you mean `{near}`?" if near else "")
         case "missing" | "missing_argument":
             return f"`{path}` is missing."
         case "json_invalid":
-            return f"not valid JSON: {first['ctx']['error']}."
+            return f"not valid JSON: {context['error']}."
         case "union_tag_invalid":
-            tags = first["ctx"]["expected_tags"].replace("'", "").split(", ")
-            near = nearest(first["ctx"]["tag"], tags)
+            tags = context["expected_tags"].replace("'", "").split(", ")
+            near = nearest(context["tag"], tags)
             advice = f"Did you mean `{near}`?" if near else f"Known: {', '.join(tags)}."
-            return f"`{path}`: unknown kind `{first['ctx']['tag']}`. {advice}"
+            return f"`{path}`: unknown kind `{context['tag']}`. {advice}"
         case "union_tag_not_found":
             return f"`{path}`: `kind` is missing."
     text = first["msg"][:1].lower() + first["msg"][1:]
@@ -113,23 +116,44 @@ def describe(problem: pydantic.ValidationError, kind: type) -> str:
     return f"`{path}`: {text}{shown}." if path else f"{text}{shown}."
 
 
-def _path(location: tuple[int | str, ...], kind: type) -> str:
-    # Of what pydantic lists, only keys and positions are steps of the exchange form; the tags
-    # of unions are not. Positional arguments of a constructor come as numbers.
+def _walk(location: tuple[int | str, ...], kind: type) -> tuple[list[str], list[str]]:
+    """Return the steps of the exchange form that lead to an error, and the keys known there.
+
+    Of what pydantic lists, only keys and positions are such steps; the tags of unions are not.
+    """
     parts = list(location)
     if parts and isinstance(parts[0], int) and dataclasses.is_dataclass(kind):
+        # positional arguments of a constructor come as numbers
         parts[0] = dataclasses.fields(kind)[parts[0]].name
-    keys = _known_keys(kind)
-    return ".".join(str(part) for part in parts if isinstance(part, int) or part in keys)
+    schema = json_schema(kind)
+    definitions = schema.get("$defs", {})
+    here, steps = schema, []
+    for part in parts:
+        here = _resolved(here, definitions)
+        tags = here.get("discriminator", {}).get("mapping", {})
+        if isinstance(part, int):
+            steps.append(str(part))
+            here = here.get("items", {})
+        elif part in here.get("properties", {}):
+            steps.append(part)
+            here = here["properties"][part]
+        elif part in tags:
+            here = {"$ref": tags[part]}
+    return steps, list(_resolved(here, definitions).get("properties", {}))
+
+
+def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Follow references, and an optional value to the value."""
+    while True:
+        choices = [choice for choice in node.get("anyOf", ()) if choice.get("type") != "null"]
+        if "$ref" in node:
+            node = definitions[node["$ref"].rsplit("/", 1)[1]]
+        elif len(choices) == 1:
+            node = choices[0]
+        else:
+            return node
 
 
 @cache
 def _adapter(kind: type[T]) -> pydantic.TypeAdapter[T]:
     return pydantic.TypeAdapter(kind)
-
-
-@cache
-def _known_keys(kind: type) -> list[str]:
-    definitions = json_schema(kind)
-    tables = [definitions, *definitions.get("$defs", {}).values()]
-    return sorted({key for table in tables for key in table.get("properties", {})})

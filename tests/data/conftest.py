@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smidgen.data import DatasetSpec, FetchLimits, FileSpec
+from smidgen.data import DatasetSpec, FileSpec
 
 _VARIABLES = ("SMIDGEN_DATA", "SMIDGEN_CACHE", "SMIDGEN_MIRROR")
 _SET_BY_USER = {name: os.environ.get(name) for name in _VARIABLES}
@@ -134,18 +134,6 @@ def contents() -> dict[str, bytes]:
     return tiny_contents()
 
 
-@pytest.fixture
-def hasty() -> FetchLimits:
-    """Limits so short that a bad mirror is given up within a test's patience."""
-    return FetchLimits(
-        connect_seconds=20,
-        read_seconds=0.4,
-        total_seconds=30,
-        rate_window_seconds=0.3,
-        min_bytes_per_second=20_000,
-    )
-
-
 @dataclass
 class BadServer:
     """Serves files below one folder per kind of misbehavior; remembers what was asked."""
@@ -170,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
     bad: BadServer
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
     def do_GET(self) -> None:
@@ -274,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _drip(self, content: bytes) -> None:
         for octet in content:
-            if self.bad.closing.wait(0.02):
+            if self.bad.closing.wait(0.05):
                 return
             self.wfile.write(bytes((octet,)))
 

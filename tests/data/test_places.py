@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from smidgen.data.places import cache_folder, dataset_folder, verify
+from smidgen.data.places import dataset_folder, verify
 from smidgen.data.specs import MNIST
 from smidgen.errors import DataError, StorageError
+from smidgen.places import cache_folder
 
 
 @pytest.mark.parametrize(

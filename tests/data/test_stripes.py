@@ -9,7 +9,7 @@ def test_stripes_are_the_same_bytes_everywhere() -> None:
     """Only whole numbers and raw words are used, so the hash can be pinned."""
     dataset = draw_stripes()
 
-    assert dataset.sha256 == "PINNED"
+    assert dataset.sha256 == ("2c6ddb0de30ec73e2714739032538e19a6d0c59722d35eac4aaf5817a56b37f8")
     assert (len(dataset.train), len(dataset.test)) == (2000, 500)
     assert dataset.image_shape == (1, 28, 28)
     assert dataset.class_names[0] == "narrow 0°"
@@ -68,6 +68,37 @@ def test_the_spectrum_tells_the_class_wherever_the_stripes_lie() -> None:
     accuracy = nearest_mean_accuracy(features(dataset.train.images), features(dataset.test.images))
 
     assert accuracy > 0.9
+
+
+def test_a_tiny_network_learns_it_in_a_few_epochs() -> None:
+    """1,254 parameters that pool over all positions get more than 95 % right after six epochs."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(1)
+    dataset = draw_stripes()
+    images, unseen = (
+        torch.from_numpy(split.images).float() / 127.5 - 1
+        for split in (dataset.train, dataset.test)
+    )
+    labels = torch.from_numpy(dataset.train.labels)
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 8, 5, 2), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 12, 3), nn.BatchNorm2d(12), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10)),
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), 0.01)
+    for _ in range(6):
+        for batch in torch.randperm(len(labels)).split(50):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    network.eval()
+
+    found = network(unseen).argmax(dim=1).numpy()
+
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1254
+    assert (found == dataset.test.labels).mean() > 0.95
 
 
 def test_too_few_images_are_refused() -> None:

@@ -14,11 +14,14 @@ def main() -> None:
     from smidgen.errors import SmidgenError
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except SmidgenError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader went away (`smidgen show NAME | head`); nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(1)

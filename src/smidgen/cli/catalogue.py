@@ -1,5 +1,6 @@
 """`smidgen recipes`, `show` and `schema`: what there is, and what is in it."""
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,7 @@ def recipes(as_json: AsJson = False) -> None:
                 "num_macs": totals.num_macs,
                 "receptive_field": totals.receptive_field,
                 "epochs": recipe.epochs,
-                "claimed_accuracy": claim.best_accuracy if claim else None,
+                "claimed_percent": claim.best_accuracy if claim else None,
                 "summary": recipe.about.summary,
             }
         )
@@ -43,6 +44,9 @@ def recipes(as_json: AsJson = False) -> None:
         print(json.dumps(rows))
         return
     header = ["recipe", "params", "MACs", "RF", "epochs", "claim %"]
+    for row in rows:
+        if row["claimed_percent"] is not None:
+            row["claimed_percent"] = f"{row['claimed_percent']:.2f}"
     print(table(header, [list(row.values())[:-1] for row in rows]))
 
 
@@ -137,15 +141,31 @@ def _settings(recipe: "Recipe") -> str:
     shape = "x".join(str(size) for size in recipe.network.input_shape)
     lines = [
         f"data          {recipe.dataset}, images of {shape}",
-        f"optimizer     {recipe.optimizer}",
-        f"schedule      {recipe.schedule}",
+        f"optimizer     {_brief(recipe.optimizer)}",
+        f"schedule      {_brief(recipe.schedule)}",
         f"batch, epochs {recipe.batch_size}, {recipe.epochs}"
         + (f" (the last {recipe.clean_epochs} clean)" if recipe.clean_epochs else ""),
-        f"augmentation  {recipe.augmentation if recipe.augmentation.transforms else 'none'}",
-        f"normalization {recipe.normalization}",
-        f"loss          {recipe.loss}",
+        f"augmentation  {_brief(recipe.augmentation) if recipe.augmentation.transforms else 'none'}",
+        f"normalization {_brief(recipe.normalization)}",
+        f"loss          {_brief(recipe.loss)}",
     ]
+    if recipe.averaging is not None:
+        lines.append(f"averaging     {_brief(recipe.averaging)}")
     return "\n".join(lines)
+
+
+def _brief(thing: object) -> str:
+    """Return a value as one would write it: names of fields, without kinds and defaults."""
+    if isinstance(thing, tuple):
+        return f"[{', '.join(_brief(each) for each in thing)}]"
+    if not dataclasses.is_dataclass(thing):
+        return repr(thing)
+    shown = [
+        f"{item.name}={_brief(given)}"
+        for item in dataclasses.fields(thing)
+        if item.name != "kind" and (given := getattr(thing, item.name)) != item.default
+    ]
+    return f"{type(thing).__name__}({', '.join(shown)})"
 
 
 def _story(recipe: "Recipe") -> list[str]:

@@ -50,7 +50,7 @@ def fetch(
     """
     from smidgen.data import fetch_dataset
 
-    with _progress_bar("bytes") as progress:
+    with data_progress("bytes") as progress:
         folder = fetch_dataset(name, source=source, progress=progress)
     print(folder)
 
@@ -129,7 +129,7 @@ def _load(
 ) -> "Dataset":
     from smidgen.data import load_dataset
 
-    with _progress_bar("images" if name == "folder" else "bytes") as progress:
+    with data_progress("images" if name == "folder" else "bytes") as progress:
         return load_dataset(name, data_dir, invert=invert, fit=fit, progress=progress)
 
 
@@ -149,8 +149,8 @@ def _table(stats: "DatasetStats") -> str:
 
 
 @contextlib.contextmanager
-def _progress_bar(unit: Literal["bytes", "images"]) -> Iterator["Progress"]:
-    """Give a callback that draws on standard error while it is a terminal."""
+def data_progress(unit: Literal["bytes", "images"]) -> Iterator["Progress"]:
+    """Give the callback that `smidgen.data` reports to: a bar on standard error in a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 RunsDir = Annotated[
     Path | None,
-    typer.Option("--runs-dir", help="Folder of runs [env SMIDGEN_RUNS; default ./runs]."),
+    typer.Option("--runs-dir", help="Folder of runs (else SMIDGEN_RUNS, else ./runs)."),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder with the data set's files [env SMIDGEN_DATA]."),
+    typer.Option("--data-dir", help="Folder with the data set's files (else SMIDGEN_DATA)."),
 ]
 Setting = Annotated[
     list[str] | None,

@@ -1,7 +1,7 @@
 """How a run shows itself: a bar in a terminal, plain lines elsewhere; all on standard error."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.progress import (
 
 from smidgen.cli.tables import percent
 from smidgen.runs.record import EpochRecord, RunRecord
-from smidgen.training.loop import Listener
+from smidgen.training.listener import Listener
 
 _COLUMNS = "epoch  train loss  train acc   {split:>5} acc  errors  seconds"
 
@@ -40,10 +40,14 @@ def progress_listener(epochs: int) -> Iterator[Listener]:
     )
     with bar:
         task = bar.add_task("training", total=epochs)
-        yield _printing(console.print, lambda done: bar.update(task, completed=done))
+
+        def write(text: str) -> None:
+            console.print(text, markup=False, soft_wrap=True)
+
+        yield _printing(write, lambda done: bar.update(task, completed=done))
 
 
-def _printing(write, advance) -> Listener:  # noqa: ANN001
+def _printing(write: Callable[[str], None], advance: Callable[[float], None]) -> Listener:
     finished = 0
 
     def on_start(record: RunRecord) -> None:
@@ -55,10 +59,7 @@ def _printing(write, advance) -> Listener:  # noqa: ANN001
             f"{used.engine} engine, {used.threads} thread{'s' if used.threads > 1 else ''}; "
             f"seed {record.seed}, protocol {record.protocol}"
         )
-        split = "test" if record.protocol == "final" else "valid"
-        if record.protocol == "origin" and record.data.num_valid == 0:
-            split = "test"
-        write(_COLUMNS.format(split=split))
+        write(_COLUMNS.format(split="valid" if record.data.num_valid else "test"))
         for epoch in record.epochs:
             write(_line(epoch))
 

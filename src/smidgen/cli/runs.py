@@ -1,6 +1,7 @@
 """`smidgen runs`: what was trained here."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -22,10 +23,16 @@ def runs(
 
         smidgen runs
     """
+    from smidgen.errors import RunError
+
     store = store_at(runs_dir)
     rows = []
     for folder in store.folders():
-        record = folder.record()
+        try:
+            record = folder.record()
+        except RunError as error:  # one damaged record must not hide the others
+            print(f"warning: {error}", file=sys.stderr)
+            continue
         result = record.result
         rows.append(
             {

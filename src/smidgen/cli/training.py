@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from smidgen.data import Dataset
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.record import RunRecord
-    from smidgen.training.loop import Run, TrainOptions
+    from smidgen.runs.store import RunFolder
+    from smidgen.training.loop import Run
 
 
 def train(
+    context: typer.Context,
     target: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A recipe, or a JSON file.")
     ] = None,
@@ -54,43 +56,49 @@ def train(
 
         smidgen train --resume last
     """
+    from smidgen.cli.progress import progress_listener
     from smidgen.training.loop import TrainOptions
     from smidgen.training.loop import train as run_training
 
     store = store_at(runs_dir)
     if resume is not None:
-        if target is not None or settings:
-            raise typer.BadParameter("a resumed run has its recipe.", param_hint="'--resume'")
-        found = store.find(resume).record()
-        recipe, seed, options = found.recipe, found.seed, _options_of(found)
+        _refuse_settings(context)
+        run = _resume(store.find(resume), data_dir)
     else:
         recipe = recipe_from(target or "smidgen/quick", settings)
+        recipe, dataset = _load(recipe, data_dir, or_stripes)
         options = TrainOptions(protocol, engine, device, threads)
-    recipe, dataset = _load(recipe, data_dir, or_stripes)
-    if resume is not None and dataset.sha256 != found.data.sha256:
-        from smidgen.errors import DataError
-
-        raise DataError(
-            f"`{resume}` was trained on other images than these of `{dataset.name}`. "
-            "Point `--data-dir` at the images it began with."
-        )
-    from smidgen.cli.progress import progress_listener
-
-    with progress_listener(recipe.epochs) as listener:
-        run = run_training(recipe, dataset, store, seed, options, listener)
+        with progress_listener(recipe.epochs) as listener:
+            run = run_training(recipe, dataset, store, seed, options, listener)
     _report(run, as_json)
 
 
-def _options_of(record: "RunRecord") -> "TrainOptions":
-    from smidgen.training.loop import TrainOptions
+def _refuse_settings(context: typer.Context) -> None:
+    kept = {"runs_dir", "data_dir", "resume", "as_json"}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in kept and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"a resumed run has its own settings; leave {parameter.opts[0]} out.",
+                param_hint="'--resume'",
+            )
 
-    used = record.environment
-    return TrainOptions(record.protocol, used.engine, used.device, used.threads)
+
+def _resume(folder: "RunFolder", data_dir: Path | None) -> "Run":
+    from smidgen.cli.progress import progress_listener
+    from smidgen.data import load_dataset
+    from smidgen.training.loop import Run, resume
+
+    record = folder.record()
+    if record.result is not None:
+        return Run(folder, record, was_there=True)
+    dataset = load_dataset(record.recipe.dataset, data_dir)
+    with progress_listener(record.recipe.epochs) as listener:
+        return resume(folder, dataset, listener)
 
 
-def _load(
-    recipe: "Recipe", data_dir: Path | None, or_stripes: bool
-) -> "tuple[Recipe, Dataset]":
+def _load(recipe: "Recipe", data_dir: Path | None, or_stripes: bool) -> "tuple[Recipe, Dataset]":
     from smidgen.data import load_dataset
     from smidgen.errors import DataMissingError, DownloadError
 
@@ -112,21 +120,7 @@ def _report(run: "Run", as_json: bool) -> None:
     result = record.result
     assert result is not None
     if as_json:
-        line = {
-            "run": str(run.folder.path),
-            "recipe": record.recipe.name,
-            "seed": record.seed,
-            "engine": record.environment.engine,
-            "num_params": record.num_params,
-            "accuracy": result.last_accuracy
-            if result.split == record.epochs[-1].split
-            else result.accuracy,
-            "num_errors": result.num_errors,
-            "epochs": len(record.epochs),
-            "train_seconds": round(record.train_seconds, 3),
-            "wall_seconds": round(record.wall_seconds, 3),
-        }
-        print(json.dumps(line))
+        print(json.dumps(_plain(run, record)))
         return
     if run.was_there:
         print("Already there: this very run was finished before.")
@@ -144,3 +138,22 @@ def _report(run: "Run", as_json: bool) -> None:
             f"{percent(result.mean_of_last_five)}."
         )
     print(run.folder.path)
+
+
+def _plain(run: "Run", record: "RunRecord") -> dict[str, object]:
+    result, last = record.result, record.epochs[-1]
+    assert result is not None
+    # the last epoch's numbers, whatever epoch the protocol reports
+    same_split = result.split == last.split
+    return {
+        "run": str(run.folder.path),
+        "recipe": record.recipe.name,
+        "seed": record.seed,
+        "engine": record.environment.engine,
+        "num_params": record.num_params,
+        "accuracy": last.eval_accuracy if same_split else result.accuracy,
+        "num_errors": last.eval_num_errors if same_split else result.num_errors,
+        "epochs": len(record.epochs),
+        "train_seconds": round(record.train_seconds, 3),
+        "wall_seconds": round(record.wall_seconds, 3),
+    }

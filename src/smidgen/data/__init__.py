@@ -7,7 +7,6 @@ from smidgen.data.folders import read_folder, read_images, read_labelled_images
 from smidgen.data.grid import pick_samples, samples_grid, samples_of
 from smidgen.data.images import decode_image, read_image
 from smidgen.data.load import load_dataset
-from smidgen.data.places import cache_folder
 from smidgen.data.specs import DATASET_NAMES, DatasetSpec, FileSpec
 from smidgen.data.split import split_valid
 from smidgen.data.stats import DatasetStats, SplitStats, dataset_stats
@@ -27,7 +26,6 @@ __all__ = [
     "Split",
     "SplitStats",
     "assemble",
-    "cache_folder",
     "dataset_stats",
     "decode_image",
     "draw_stripes",

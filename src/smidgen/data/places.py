@@ -2,38 +2,14 @@
 
 import hashlib
 import os
-import sys
 from pathlib import Path
 
 from smidgen.data.specs import DatasetSpec, FileSpec, owner_of
-from smidgen.errors import DataError, DataMissingError, StorageError
+from smidgen.errors import DataError, DataMissingError
+from smidgen.places import cache_folder
 
 DATA_VARIABLE = "SMIDGEN_DATA"
-CACHE_VARIABLE = "SMIDGEN_CACHE"
 MIRROR_VARIABLE = "SMIDGEN_MIRROR"
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder for smidgen; it need not exist.
-
-    `SMIDGEN_CACHE` as it stands, else `smidgen` below the platform's place for caches.
-
-    Raises:
-        StorageError: The system knows no home folder for this user.
-    """
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise StorageError(
-            f"This user has no home folder to keep a cache in. Set `{CACHE_VARIABLE}` to a folder."
-        ) from None
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "smidgen"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "smidgen"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "smidgen"
 
 
 def dataset_folder(spec: DatasetSpec, cache_dir: Path | None = None) -> Path:

@@ -117,7 +117,7 @@ def open_address(url: str, start: int, pace: Pace) -> http.client.HTTPResponse:
     handlers: list[urllib.request.BaseHandler] = [
         _PacedHttp(pace),
         _PacedHttps(pace),
-        _SafeRedirects(),
+        SafeRedirects(),
     ]
     if _is_loopback(urlsplit(url).hostname or ""):
         handlers.append(urllib.request.ProxyHandler({}))
@@ -193,12 +193,19 @@ class _PacedHttps(urllib.request.HTTPSHandler):
         return _paced(http.client.HTTPSConnection(host, **options), self._pace)
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+class SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows at most five redirects, none of them to an address that is less safe."""
+
     max_redirections = _MAX_REDIRECTS
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        """Return the request to follow with.
+
+        Raises:
+            MirrorError: The new address is not https, and not http from this machine to itself.
+        """
         try:
             check_address(newurl)
             was_https = urlsplit(req.full_url).scheme == "https"

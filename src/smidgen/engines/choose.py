@@ -67,6 +67,9 @@ def make_engine(
         seed: Decides the initial weights.
         threads: How many cores it may use.
         device: A torch device.
+
+    Raises:
+        EngineError: There is no such device here.
     """
     if name == "native":
         from smidgen.engines.native.engine import NativeEngine
@@ -76,10 +79,22 @@ def make_engine(
 
     from smidgen.engines.torch_engine import TorchEngine
 
-    if device != "cpu" and not torch.cuda.is_available():
-        raise EngineError(
-            f"`--device {device}` needs a GPU that PyTorch can use, and there is none. "
-            "Leave the option out to train on the CPU."
-        )
+    _check_device(device)
     torch.set_num_threads(threads)
     return TorchEngine(recipe.network, recipe, images, labels, seed=seed, device=device)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    advice = "Leave `--device` out to train on the CPU."
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise EngineError(
+            f"The device `{device}` needs a GPU that PyTorch can use, and there is none. {advice}"
+        )
+    known = ["cpu", "cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if device not in known:
+        listed = ", ".join(f"`{name}`" for name in known)
+        raise EngineError(f"There is no device `{device}` here, only {listed}. {advice}")

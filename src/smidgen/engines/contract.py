@@ -51,7 +51,7 @@ class Engine(Protocol):
     name: str
     """`torch` or `native`."""
     steps_done: int
-    """Steps of the current epoch that are finished; `should_stop` may read it for a progress bar."""
+    """Finished steps of the current epoch; `should_stop` may read it for a progress bar."""
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run the plan; `should_stop` is polled at every step.

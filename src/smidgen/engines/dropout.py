@@ -2,7 +2,7 @@
 
 Element e (channels outermost, as in NCHW) of the image at position p of the batch, in the
 network's d-th dropout, at step s of the epoch, is kept if its 16 bits are at least
-round(rate * 65536). Two neighboring elements share one 32-bit hash; the even one takes the
+round(rate * 65536), or 65535 if that is less. Two neighboring elements share one 32-bit hash; the even one takes the
 low half:
 
     row  = mix(mix(mix(key ^ s * 0x9E3779B1) ^ d * 0x85EBCA77) ^ p * 0xC2B2AE3D)
@@ -26,7 +26,7 @@ MIX_FACTORS = (0x7FEB352D, 0x846CA68B)
 
 def threshold(rate: float) -> int:
     """Return the 16-bit number below which a value is dropped."""
-    return round(rate * 65536)
+    return min(round(rate * 65536), 0xFFFF)
 
 
 def row_keys(key: int, step: int, layer: int, num_rows: int) -> np.ndarray:
@@ -37,9 +37,7 @@ def row_keys(key: int, step: int, layer: int, num_rows: int) -> np.ndarray:
     return _mix(twice ^ positions)
 
 
-def keep_mask(
-    key: int, step: int, layer: int, shape: tuple[int, int], rate: float
-) -> np.ndarray:
+def keep_mask(key: int, step: int, layer: int, shape: tuple[int, int], rate: float) -> np.ndarray:
     """Return bool (images, elements): which values of a batch stay. The reference for tests."""
     rows = row_keys(key, step, layer, shape[0])[:, None]
     elements = np.arange(shape[1], dtype=np.uint32)

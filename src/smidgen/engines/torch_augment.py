@@ -67,7 +67,5 @@ def _erased(x: Tensor, erasing: Erasures, rows: slice) -> Tensor:
     top, left, height, width = boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]
     lines = torch.arange(x.shape[2], device=x.device)[None, :, None]
     columns = torch.arange(x.shape[3], device=x.device)[None, None, :]
-    inside = (
-        (lines >= top) & (lines < top + height) & (columns >= left) & (columns < left + width)
-    )
+    inside = (lines >= top) & (lines < top + height) & (columns >= left) & (columns < left + width)
     return x.masked_fill(inside[:, None], erasing.level)

@@ -27,7 +27,10 @@ class PlannedDropout:
         # a pair's 32 bits seen as two 16-bit numbers, low half first (little-endian machines)
         bits = (hashes ^ _signed(_SIGN_BITS)).view(torch.int16)[:, : x[0].numel()]
         keep = (bits >= threshold(layer.rate) - 32768).view(x.shape)
-        return x * (keep * (1.0 / (1.0 - layer.rate)))
+        # one copy into the values' own memory order; mixed orders made the product 3x slower
+        is_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if is_last else torch.contiguous_format
+        return x * keep.to(x.dtype, memory_format=order).mul_(1.0 / (1.0 - layer.rate))
 
 
 def _hashes(rows: Tensor, num_elements: int) -> Tensor:

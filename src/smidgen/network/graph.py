@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from smidgen.errors import NetworkError
 from smidgen.network.blocks import Branches, Layer, Repeat, Residual
-from smidgen.network.layers import BatchNorm, LayerBase, SampleNorm
+from smidgen.network.layers import BatchNorm, SampleNorm
 from smidgen.network.shapes import MAP, Shape, TensorSpec, show_shape
 
 INPUT = -1
@@ -34,7 +34,7 @@ class Node:
     index: int
     path: str
     name: str
-    layer: LayerBase
+    layer: Layer
     inputs: tuple[int, ...]
     input_shape: Shape
     output_shape: Shape
@@ -120,9 +120,7 @@ class _Builder:
                 f"Layer {path}, `{layer}`, on input {show_shape(shape)}: {problem}."
             ) from None
         name, is_first_use = self.name_of(layer, path)
-        node = Node(
-            len(self.nodes), path, name, layer, (entry,), shape, output_shape, is_first_use
-        )
+        node = Node(len(self.nodes), path, name, layer, (entry,), shape, output_shape, is_first_use)
         if not is_first_use and node.tensors != self.owner(name).tensors:
             raise NetworkError(
                 f"Layer {path}, `{layer}`: a repeated block must give back the shape it is given, "
@@ -150,13 +148,13 @@ class _Builder:
         return entry, shape
 
     def name_of(self, layer: Layer, path: str) -> tuple[str, bool]:
-        shares = self.shared is not None and not isinstance(layer, BatchNorm | SampleNorm)
-        if shares and path in self.shared and layer.tensors(self.input_shape):
-            return self.shared[path], False
+        shared = None if isinstance(layer, BatchNorm | SampleNorm) else self.shared
+        if shared is not None and path in shared and layer.tensors(self.input_shape):
+            return shared[path], False
         self.counts[layer.label] += 1
         name = f"{layer.label}{self.counts[layer.label]}"
-        if shares:
-            self.shared[path] = name
+        if shared is not None:
+            shared[path] = name
         return name, True
 
     def owner(self, name: str) -> Node:

@@ -55,9 +55,7 @@ class TorchNetwork(nn.Module):
             return F.log_softmax(scores, dim=1)
         return F.softmax(scores, dim=1) if self.network.output == "softmax" else scores
 
-    def scores(
-        self, images: Tensor, watch: Callable[[Node, Tensor], None] | None = None
-    ) -> Tensor:
+    def scores(self, images: Tensor, watch: Callable[[Node, Tensor], None] | None = None) -> Tensor:
         """Return the class scores; `watch` sees every operation's output as it is made."""
         values: dict[int, Tensor] = {INPUT: images}
         last_use = {index: node.index for node in self.network.graph.nodes for index in node.inputs}
@@ -136,14 +134,16 @@ class TorchNetwork(nn.Module):
         weight, bias = self._get(node, "weight"), self._get(node, "bias")
         if not self.training:
             return F.batch_norm(x, mean, var, weight, bias, False, 0.0, layer.eps)
-        before = var.clone() if layer.running_variance == "biased" else None
-        y = F.batch_norm(x, mean, var, weight, bias, True, layer.momentum, layer.eps)
-        if before is not None:
+        biased = layer.running_variance == "biased"
+        # backward needs the array that PyTorch moved, so the correction goes to another one
+        moved = var.clone() if biased else var
+        y = F.batch_norm(x, mean, moved, weight, bias, True, layer.momentum, layer.eps)
+        if biased:
             # PyTorch moved towards n / (n - 1) times the variance; Keras moves towards it itself
             count = x.numel() // x.shape[1]
-            kept = before * (1 - layer.momentum)
+            kept = var * (1 - layer.momentum)
             with torch.no_grad():
-                var.copy_(kept + (var - kept) * ((count - 1) / count))
+                var.copy_(kept + (moved - kept) * ((count - 1) / count))
         return y
 
 

@@ -3,11 +3,13 @@
 Counting rule: *parameters* are trainable numbers that the forward pass reaches, shared ones
 once. Beside them, never mixed in: dead parameters (registered, unreached), buffers, Keras'
 total (parameters + buffers) and the folded size (batch norms merged into the convolution or
-dense layer right before them, where every norm can be).
+dense layer right before them, where every norm can be). What other tools would print for the
+arithmetic stands beside our multiply-accumulates; `counting` holds their rules.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from smidgen.network.counting import NOTHING, OtherCounts, other_counts
 from smidgen.network.graph import INPUT, Graph, Node, lower
 from smidgen.network.layers import BatchNorm, Conv, Dense, SeparableConv
 from smidgen.network.network import Network
@@ -51,6 +53,7 @@ class Row:
         num_activations: Values in the output for one image.
         reach: Receptive field and its companions.
         is_shared: Whether it applies weights that a row above owns.
+        others: The arithmetic as other tools would count it.
     """
 
     path: str
@@ -65,6 +68,7 @@ class Row:
     num_activations: int
     reach: Reach
     is_shared: bool
+    others: OtherCounts
 
     def to_plain(self) -> dict[str, object]:
         """Return the row as the stable machine-readable form of `smidgen show --json`."""
@@ -84,6 +88,7 @@ class Row:
             "start": _plain(self.reach.start),
             "padding": _plain(self.reach.padding),
             "is_shared": self.is_shared,
+            **asdict(self.others),
         }
 
 
@@ -102,6 +107,7 @@ class Totals:
         num_macs: Multiply-accumulates for one image.
         num_activations: Sum of all operations' outputs for one image.
         receptive_field: Side in pixels that one class score can depend on.
+        others: The arithmetic as other tools would count it.
     """
 
     num_params: int
@@ -113,6 +119,7 @@ class Totals:
     num_macs: int
     num_activations: int
     receptive_field: int
+    others: OtherCounts
 
     @property
     def num_registered(self) -> int:
@@ -121,7 +128,8 @@ class Totals:
 
     def to_plain(self) -> dict[str, int | None]:
         """Return the totals as the stable machine-readable form of `smidgen show --json`."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        own = {name: getattr(self, name) for name in self.__slots__ if name != "others"}
+        return own | asdict(self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,7 @@ def trace(network: Network) -> Trace:
         num_macs=sum(row.num_macs for row in rows),
         num_activations=sum(row.num_activations for row in rows),
         receptive_field=int(rows[-1].reach.receptive_field[1]),
+        others=sum((row.others for row in rows), NOTHING),
     )
     return Trace(rows, totals)
 
@@ -173,6 +182,7 @@ def _row(node: Node, reach: Reach) -> Row:
         num_activations=num_elements(node.output_shape),
         reach=reach,
         is_shared=not node.is_first_use,
+        others=other_counts(node.layer, node.input_shape),
     )
 
 
@@ -193,8 +203,10 @@ def _through(seen: Reach, window: Window, axis: int) -> Reach:
     return Reach(
         receptive_field=_add(seen.receptive_field, ((kernel - 1) * low, (kernel - 1) * high)),
         jump=(low * stride, high * stride),
-        start=_add(seen.start, _sorted(((kernel - 1) / 2 - before) * low,
-                                       ((kernel - 1) / 2 - before) * high)),
+        start=_add(
+            seen.start,
+            _sorted(((kernel - 1) / 2 - before) * low, ((kernel - 1) / 2 - before) * high),
+        ),
         padding=_add(seen.padding, (before * low, before * high)),
     )
 

@@ -21,17 +21,12 @@ def initial_weights(network: Network, seed: int) -> Tensors:
     Source: He et al. 2015 with a = sqrt(5), as `torch.nn.Conv2d` does; Glorot and Bengio 2010.
     """
     rng = generator(seed, "init")
-    return {
-        name: _draw(spec, network.init, rng) for name, spec in network.graph.tensors.items()
-    }
+    return {name: _draw(spec, network.init, rng) for name, spec in network.graph.tensors.items()}
 
 
 def _draw(spec: TensorSpec, init: str, rng: np.random.Generator) -> np.ndarray:
     is_bias = spec.name.endswith("bias")
     if spec.fill is not None or (init == "keras" and is_bias):
         return np.full(spec.shape, spec.fill or 0.0, dtype=np.float32)
-    if init == "keras":
-        bound = sqrt(6.0 / sum(spec.keras_fans))
-    else:
-        bound = 1.0 / sqrt(spec.fan_in)
+    bound = sqrt(6.0 / sum(spec.keras_fans)) if init == "keras" else 1.0 / sqrt(spec.fan_in)
     return rng.uniform(-bound, bound, spec.shape).astype(np.float32)

@@ -167,17 +167,23 @@ def _parse(text: str) -> Any:
 def _set(plain: Any, path: str, new: Any) -> None:
     keys = path.split(".")
     for key in keys[:-1]:
-        if isinstance(plain, list) and key.isdigit() and int(key) < len(plain):
-            plain = plain[int(key)]
-        elif isinstance(plain, dict) and isinstance(plain.get(key), dict | list):
-            plain = plain[key]
-        else:
-            near = nearest(key, plain) if isinstance(plain, dict) else None
-            advice = f" Did you mean `{near}`?" if near and near != key else ""
-            raise RecipeError(f"`--set {path}`: there are no settings under `{key}`.{advice}")
+        plain = plain[_key(plain, key, path)]
+        if not isinstance(plain, dict | list):
+            raise RecipeError(
+                f"`--set {path}`: `{key}` is {json.dumps(plain)}, not a group of settings; give "
+                f"`{key}` a whole new value, in JSON."
+            )
+    last: Any = keys[-1] if isinstance(plain, dict) else _key(plain, keys[-1], path)
+    plain[last] = new  # an unknown key is refused when the recipe is read back
+
+
+def _key(plain: dict[str, Any] | list[Any], key: str, path: str) -> Any:
     if isinstance(plain, list):
-        if not (keys[-1].isdigit() and int(keys[-1]) < len(plain)):
-            raise RecipeError(f"`--set {path}`: the list has positions 0 to {len(plain) - 1}.")
-        plain[int(keys[-1])] = new
-    else:
-        plain[keys[-1]] = new
+        if key.isdigit() and int(key) < len(plain):
+            return int(key)
+        raise RecipeError(f"`--set {path}`: the list has positions 0 to {len(plain) - 1}.")
+    if key not in plain:
+        near = nearest(key, plain)
+        advice = f" Did you mean `{near}`?" if near else f" Known: {', '.join(plain)}."
+        raise RecipeError(f"`--set {path}`: there is no `{key}`.{advice}")
+    return key

@@ -9,10 +9,12 @@ from pydantic import Field
 
 from smidgen.errors import RunError
 from smidgen.recipes.recipe import Recipe
-from smidgen.values import from_json, to_json, value
+from smidgen.values import from_plain, to_plain, value
 
 RESULTS_VERSION = 1
 """Raised when a fix changes the numbers of a run; part of every run's identity."""
+
+_DIGEST = "sha256"
 
 Protocol = Literal["tune", "final", "origin"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -135,8 +137,10 @@ class RunRecord:
         epochs: What happened, in order.
         result: None until the run is finished.
         train_seconds: Sum over epochs of the training part.
-        wall_seconds: From reading the data to the last file, over all sittings.
-        files: SHA-256 of each file beside the record.
+        wall_seconds: From the call of `train` to the last file; of sittings that were cut
+            short, up to their last finished epoch.
+        files: SHA-256 of each file beside the record; empty until the run is finished.
+        results_version: The `RESULTS_VERSION` it was made with.
     """
 
     recipe: Recipe
@@ -157,17 +161,24 @@ class RunRecord:
     results_version: int = RESULTS_VERSION
 
     def to_json(self) -> str:
-        """Return the content of `record.json`."""
-        return to_json(self)
+        """Return the content of `record.json`: the fields, and `sha256` over all of them."""
+        plain = to_plain(self)
+        return json.dumps({**plain, _DIGEST: _digest(plain)}, indent=2)
 
     @staticmethod
     def read(path: Path) -> "RunRecord":
-        """Read a `record.json`; raises RunError with what is wrong in it."""
+        """Read a `record.json`; raises RunError if it is missing, damaged or was edited."""
         try:
-            text = path.read_bytes()
+            plain = json.loads(path.read_bytes())
         except OSError as error:
             raise RunError(f"Cannot read `{path}`: {error.strerror}.") from error
-        return from_json(RunRecord, text, RunError, f"`{path}`")
+        except (ValueError, RecursionError):
+            raise RunError(f"`{path}` is damaged: it is not JSON. Restore it.") from None
+        if not isinstance(plain, dict) or plain.pop(_DIGEST, None) != _digest(plain):
+            raise RunError(
+                f"`{path}` is damaged: its content does not match its SHA-256. Restore it."
+            )
+        return from_plain(RunRecord, plain, RunError, f"`{path}`")
 
 
 def identity_of(
@@ -188,3 +199,7 @@ def identity_of(
         "results_version": RESULTS_VERSION,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(plain: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

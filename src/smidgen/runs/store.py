@@ -4,15 +4,17 @@
       record.json         the record; its `files` holds the SHA-256 of the others
       model.safetensors   the network's tensors
       predictions.safetensors   float32 logits and labels of the evaluated split
-      checkpoint-0008.safetensors   the last two epochs' full state (and `best-...`)
+      checkpoint-0008.safetensors   the last two epochs' full state
+      best.safetensors    that of the best epoch, where an origin selects it
     runs/NAME.partial/    the same run before it is finished; the rename is the last step
+    runs/.NAME.lock       held by the process that works on it
 
 NAME is the recipe's name, the seed and eight digits of the run's identity.
 """
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from smidgen.runs.tensors import Metadata, Tensors, load_tensors, save_tensors
 PARTIAL = ".partial"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 _KEPT_CHECKPOINTS = 2
+_SHORT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +58,32 @@ class RunFolder:
         return self.tensors("predictions.safetensors")
 
     def tensors(self, file_name: str) -> Tensors:
-        """Read any of the folder's tensor files; raises RunError if missing or damaged."""
-        return load_tensors(self.path / file_name)[0]
+        """Read a tensor file of a finished run.
+
+        Raises:
+            RunError: The file is missing, damaged, or not the one that the record names.
+        """
+        path = self.path / file_name
+        tensors, _ = load_tensors(path)
+        if self.record().files.get(file_name) != sha256_of(path):
+            raise RunError(f"`{path}` is not the file of this run: its record has another SHA-256.")
+        return tensors
 
     def save_record(self, record: RunRecord) -> None:
         """Write `record.json`."""
         write_atomically(self.path / "record.json", record.to_json().encode())
 
     def save_checkpoint(self, epoch: int, state: Tensors, metadata: Metadata) -> None:
-        """Write the state after an epoch, then drop all but the newest two."""
-        save_tensors(self.path / f"checkpoint-{epoch:04d}.safetensors", state, metadata)
-        for old in self.checkpoints()[:-_KEPT_CHECKPOINTS]:
-            (self.path / f"checkpoint-{old:04d}.safetensors").unlink(missing_ok=True)
+        """Write the state after an epoch, and keep only the one before it."""
+        save_tensors(self._checkpoint(epoch), state, metadata)
+        with storage_errors(self.path):
+            for other in self.checkpoints():
+                if other <= epoch - _KEPT_CHECKPOINTS:
+                    self._checkpoint(other).unlink(missing_ok=True)
 
     def load_checkpoint(self, epoch: int) -> tuple[Tensors, Metadata]:
         """Read the state after an epoch; raises RunError if it is missing or damaged."""
-        return load_tensors(self.path / f"checkpoint-{epoch:04d}.safetensors")
+        return load_tensors(self._checkpoint(epoch))
 
     def checkpoints(self) -> list[int]:
         """Return the epochs with a checkpoint, oldest first."""
@@ -80,6 +93,9 @@ class RunFolder:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of every safetensors file in the folder."""
         return {p.name: sha256_of(p) for p in sorted(self.path.glob("*.safetensors"))}
+
+    def _checkpoint(self, epoch: int) -> Path:
+        return self.path / f"checkpoint-{epoch:04d}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +108,33 @@ class RunStore:
         """Return every run, finished or not, oldest first by the time of its last write."""
         if not self.root.is_dir():
             return []
-        found = [RunFolder(entry) for entry in self._entries()]
-        return sorted(found, key=lambda f: ((f.path / "record.json").stat().st_mtime_ns, f.name))
+        written = []
+        for entry in self.root.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a run that is just being finished
+                if not entry.name.startswith(".") and (entry / "record.json").is_file():
+                    # a folder's time is that of the last file written into it
+                    written.append((entry.stat().st_mtime_ns, entry.name))
+        return [RunFolder(self.root / name) for _, name in sorted(written)]
 
-    def finished(self, name: str) -> RunFolder | None:
-        """Return the finished run of this name, if there is one."""
-        folder = RunFolder(self.root / name)
-        return folder if (folder.path / "record.json").is_file() else None
+    def finished(self, identity: str) -> RunFolder | None:
+        """Return the finished run of this identity, whatever its recipe's name, if there is one.
+
+        Runs with a damaged record are passed over.
+        """
+        for path in sorted(self.root.glob(f"*-{identity[:_SHORT]}")):
+            with contextlib.suppress(RunError):
+                record = RunRecord.read(path / "record.json")
+                if record.identity == identity and record.result is not None:
+                    return RunFolder(path)
+        return None
 
     def partial(self, name: str) -> RunFolder:
         """Return where the unfinished run of this name stands, whether it exists or not."""
         return RunFolder(self.root / f"{name}{PARTIAL}")
+
+    def lock_path(self, name: str) -> Path:
+        """Return the file whose lock the one process holds that works on this run."""
+        return self.root / f".{name}.lock"
 
     def find(self, query: str) -> RunFolder:
         """Return the run that a path, a name, a unique prefix or `last` stands for.
@@ -117,8 +149,11 @@ class RunStore:
         folders = self.folders()
         if query == "last" and folders:
             return folders[-1]
-        exact = [f for f in folders if query in (f.name, f.path.name)]
-        fitting = exact or [f for f in folders if f.name.startswith(query)]
+        fitting = (
+            [f for f in folders if f.path.name == query]
+            or [f for f in folders if f.name == query]
+            or [f for f in folders if f.name.startswith(query)]
+        )
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
@@ -126,6 +161,18 @@ class RunStore:
             raise UnknownNameError("run", query, names, f"Runs are looked for in `{self.root}`.")
         listed = ", ".join(f"`{f.name}`" for f in fitting[:4])
         raise RunError(f"`{query}` fits {len(fitting)} runs: {listed}. Write more of the name.")
+
+    def check_free(self, folder: RunFolder) -> None:
+        """Refuse to begin a run whose final name is taken.
+
+        Raises:
+            RunError: Something stands there that is not the unfinished run itself.
+        """
+        target = self.root / folder.name
+        if target.exists() and target.resolve() != folder.path.resolve():
+            raise RunError(
+                f"`{target}` is in the way: its record is damaged or that of another run. Move it."
+            )
 
     def finish(self, folder: RunFolder) -> RunFolder:
         """Give an unfinished run its final name, durably, and return it there."""
@@ -135,13 +182,8 @@ class RunStore:
             sync_folder(self.root)
         return RunFolder(target)
 
-    def _entries(self) -> Iterator[Path]:
-        for entry in self.root.iterdir():
-            if not entry.name.startswith(".") and (entry / "record.json").is_file():
-                yield entry
-
 
 def run_name(recipe_name: str, seed: int, identity: str) -> str:
     """Return a run's folder name: the recipe's name made safe, the seed, part of the identity."""
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", recipe_name).strip("-.") or "recipe"
-    return f"{slug}-s{seed}-{identity[:8]}"
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", recipe_name).strip("-.")[:80] or "recipe"
+    return f"{slug}-s{seed}-{identity[:_SHORT]}"

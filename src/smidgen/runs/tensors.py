@@ -30,7 +30,7 @@ def save_tensors(path: Path, tensors: Tensors, metadata: Metadata | None = None)
         StorageError: The file cannot be written; what stood there before is untouched.
     """
     metadata = dict(metadata or {})
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     metadata[_DIGEST] = _digest(arrays, metadata)
     write_atomically(path, save(arrays, metadata))
 
@@ -76,7 +76,7 @@ def _digest(tensors: Tensors, metadata: Metadata) -> str:
     others = {key: text for key, text in metadata.items() if key != _DIGEST}
     digest.update(json.dumps(others, sort_keys=True).encode())
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = np.asarray(tensors[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -8,7 +8,12 @@ from smidgen.engines.contract import Engine
 from smidgen.errors import EngineError, RunError
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
+from smidgen.runs.tensors import load_tensors, save_tensors
+from smidgen.training.results import best_index
 from smidgen.values import from_plain, to_plain
+
+BEST = "best.safetensors"
+"""Full state after the best epoch so far, where the protocol selects by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,42 +25,86 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: RunFolder, engine: Engine, record: RunRecord, progress: Progress
+    folder: RunFolder, engine: Engine, record: RunRecord, progress: Progress, keeps_best: bool
 ) -> None:
     """Write the state after the last epoch of `progress`, atomically; keeps the one before it.
+
+    Args:
+        folder: Where the run stands.
+        engine: Holds the state.
+        record: The run's record.
+        progress: The epochs up to now.
+        keeps_best: Whether the state of the best epoch is kept as well.
 
     Raises:
         StorageError: The disk is full; earlier checkpoints are untouched.
     """
+    epoch, state = len(progress.epochs), engine.state()
     metadata = {
         "identity": record.identity,
-        "epochs": json.dumps([to_plain(epoch) for epoch in progress.epochs]),
+        "epochs": json.dumps([to_plain(done) for done in progress.epochs]),
         "wall_seconds": repr(progress.wall_seconds),
     }
-    folder.save_checkpoint(len(progress.epochs), engine.state(), metadata)
+    if keeps_best and best_index(progress.epochs) == epoch - 1:
+        # first, so that no checkpoint ever stands without the best state it refers to
+        save_tensors(folder.path / BEST, state, metadata)
+    folder.save_checkpoint(epoch, state, metadata)
 
 
 def restore_newest(
-    folder: RunFolder, engine: Engine, record: RunRecord, on_note: Callable[[str], None]
+    folder: RunFolder,
+    engine: Engine,
+    record: RunRecord,
+    on_note: Callable[[str], None],
+    needs_best: bool = False,
 ) -> Progress:
-    """Put the newest undamaged checkpoint into the engine; a fresh start if there is none."""
+    """Put the newest undamaged checkpoint into the engine; a fresh start if there is none.
+
+    Args:
+        folder: Where the run stands.
+        engine: Freshly made.
+        record: The run's record.
+        on_note: Told, in a line, of each checkpoint that cannot be used.
+        needs_best: Whether a checkpoint is of use only with the state of its best epoch.
+    """
     for epoch in reversed(folder.checkpoints()):
         try:
-            progress = _restore(folder, epoch, engine, record)
+            return _restore(folder, epoch, engine, record, needs_best)
         except (RunError, EngineError) as problem:
-            on_note(f"Going back one epoch: {problem}")
-            continue
-        return progress
+            on_note(f"Going back before epoch {epoch}: {problem}")
     return Progress()
 
 
-def _restore(folder: RunFolder, epoch: int, engine: Engine, record: RunRecord) -> Progress:
+def restore_best(folder: RunFolder, engine: Engine, progress: Progress) -> None:
+    """Put the state after the best epoch into the engine.
+
+    Raises:
+        RunError: It is missing, damaged or that of another epoch.
+    """
+    state, metadata = load_tensors(folder.path / BEST)
+    epoch = best_index(progress.epochs) + 1
+    if len(_epochs(metadata, BEST)) != epoch:
+        raise RunError(f"`{folder.path / BEST}` is not the state after epoch {epoch}.")
+    engine.load_state(state)
+
+
+def _restore(
+    folder: RunFolder, epoch: int, engine: Engine, record: RunRecord, needs_best: bool
+) -> Progress:
     state, metadata = folder.load_checkpoint(epoch)
     if metadata.get("identity") != record.identity:
-        raise RunError(f"Checkpoint {epoch} in `{folder.path}` belongs to another run.")
-    epochs = tuple(
-        from_plain(EpochRecord, plain, RunError, f"checkpoint {epoch}")
-        for plain in json.loads(metadata["epochs"])
-    )
+        raise RunError(f"checkpoint {epoch} in `{folder.path}` belongs to another run.")
+    progress = Progress(_epochs(metadata, f"checkpoint {epoch}"), float(metadata["wall_seconds"]))
+    if needs_best:
+        _, about_best = load_tensors(folder.path / BEST)
+        best = len(_epochs(about_best, BEST))
+        # one of a later epoch was written just before a crash; that epoch is done again
+        if best <= epoch and best != best_index(progress.epochs) + 1:
+            raise RunError(f"`{folder.path / BEST}` does not go with it.")
     engine.load_state(state)
-    return Progress(epochs, float(metadata["wall_seconds"]))
+    return progress
+
+
+def _epochs(metadata: dict[str, str], where: str) -> tuple[EpochRecord, ...]:
+    plain = json.loads(metadata["epochs"])
+    return tuple(from_plain(EpochRecord, epoch, RunError, where) for epoch in plain)

@@ -10,7 +10,7 @@ from smidgen.runs.record import Environment
 
 
 def describe_environment(engine: EngineName, device: str, threads: int) -> Environment:
-    """Return what is worth knowing about this machine, without importing torch."""
+    """Return what is worth knowing about this machine; imports torch only to name a GPU."""
     packages = ("smidgen", "numpy", *(("torch",) if engine == "torch" else ()))
     versions = {"python": platform.python_version()}
     for package in packages:
@@ -24,7 +24,20 @@ def describe_environment(engine: EngineName, device: str, threads: int) -> Envir
         "machine": platform.machine(),
         "system": platform.system(),
     }
+    if device != "cpu":
+        hardware["gpu"] = _gpu(device)
     return Environment(engine, device, threads, versions, hardware)
+
+
+def _gpu(device: str) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none"
+    try:
+        return torch.cuda.get_device_name(device)
+    except (ValueError, RuntimeError):  # no such device: making the engine will say so
+        return "unknown"
 
 
 def _processor() -> str:

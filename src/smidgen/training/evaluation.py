@@ -16,7 +16,7 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """Share of images classified right."""
-        return 1.0 - self.num_errors / self.num_images
+        return (self.num_images - self.num_errors) / self.num_images
 
 
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> Evaluation:

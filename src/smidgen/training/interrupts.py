@@ -22,19 +22,26 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            if signal.getsignal(each) == self._remember:
+                signal.signal(each, signal.SIG_DFL)
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Catch the first SIGINT or SIGTERM while the body runs (in the main thread only)."""
+    """Catch the first SIGINT or SIGTERM while the body runs (in the main thread only).
+
+    A signal that is ignored, as SIGINT is under `nohup`, stays ignored.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request._remember) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    caught = {n: handler for n, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in caught:
+        signal.signal(number, request._remember)
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in caught.items():
             signal.signal(number, handler)

@@ -1,38 +1,21 @@
-"""`train`: recipe + data + engine -> run. The loop reads top to bottom and has one hook."""
+"""`train` and `resume`: recipe + data + engine -> run."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-
 from smidgen.data.dataset import Dataset
-from smidgen.engines.choose import (
-    EngineChoice,
-    choose_engine,
-    default_threads,
-    make_engine,
-)
-from smidgen.engines.contract import Engine, EpochStats, WeightsName
-from smidgen.engines.plan import EpochPlan
-from smidgen.errors import BudgetError, InterruptedRunError, NonFiniteError, RunError
+from smidgen.engines.choose import EngineChoice, choose_engine, default_threads
+from smidgen.errors import BudgetError, DataError, RunError
 from smidgen.files import locked
 from smidgen.network.trace import trace
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import DataUsed, EpochRecord, Protocol, Result, RunRecord, identity_of
+from smidgen.runs.record import RESULTS_VERSION, DataUsed, Protocol, RunRecord, identity_of
 from smidgen.runs.store import RunFolder, RunStore, run_name
-from smidgen.runs.tensors import save_tensors
-from smidgen.training.checkpoints import Progress, restore_newest, save_checkpoint
 from smidgen.training.environment import describe_environment
-from smidgen.training.evaluation import Evaluation, evaluate
-from smidgen.training.interrupts import StopRequest, stop_on_signal
-from smidgen.training.planning import plan
-from smidgen.training.replay import write_replay
+from smidgen.training.listener import Listener
+from smidgen.training.sitting import Sitting
 from smidgen.training.splits import ProtocolSplits, splits_for
-
-BEST = "best.safetensors"
-"""Full state after the best epoch so far, where the protocol selects by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +34,6 @@ class TrainOptions:
     engine: EngineChoice = "auto"
     device: str = "cpu"
     threads: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """What wants to know how a run goes on; every function may be left out.
-
-    Args:
-        on_start: Called once with the record as it is before the first (or next) epoch.
-        on_step: Called with (steps done, steps) of the epoch, many times a second.
-        on_epoch: Called with each finished epoch.
-        on_note: Called with a line a person should read, such as which engine was chosen.
-    """
-
-    on_start: Callable[[RunRecord], None] = lambda record: None
-    on_step: Callable[[int, int], None] = lambda done, total: None
-    on_epoch: Callable[[EpochRecord], None] = lambda record: None
-    on_note: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +68,76 @@ def train(
     """
     options, listener = options or TrainOptions(), listener or Listener()
     started = time.perf_counter()
-    record, splits = _prepare(recipe, dataset, seed, options, listener)
-    name = run_name(recipe.name, seed, record.identity)
-    there = store.finished(name)
+    record, splits = prepare(recipe, dataset, seed, options, listener)
+    folder = store.partial(run_name(recipe.name, seed, record.identity))
+    return _sit(store, folder, record, splits, listener, started)
+
+
+def resume(folder: RunFolder, dataset: Dataset, listener: Listener | None = None) -> Run:
+    """Continue an interrupted run where it stopped, bit for bit; a finished one is returned.
+
+    Args:
+        folder: Where the run stands; the finished one will stand beside it.
+        dataset: The images it began with.
+        listener: Told how it goes on.
+
+    Raises:
+        DataError: These are not the images it began with.
+        RunError: The record is damaged, or this version of smidgen gives other numbers.
+        SmidgenError: As `train`.
+    """
+    listener = listener or Listener()
+    started = time.perf_counter()
+    begun = folder.record()
+    if begun.result is not None:
+        return Run(folder, begun, was_there=True)
+    if dataset.sha256 != begun.data.sha256:
+        raise DataError(
+            f"`{folder.name}` began with other images than these of `{dataset.name}`. "
+            "Point `--data-dir` at the images it began with."
+        )
+    used = begun.environment
+    options = TrainOptions(begun.protocol, used.engine, used.device, used.threads)
+    record, splits = prepare(begun.recipe, dataset, begun.seed, options, listener)
+    if record.identity != begun.identity:
+        raise RunError(
+            f"`{folder.name}` began with results version {begun.results_version} and this is "
+            f"version {RESULTS_VERSION}: other numbers would come out. Train it anew."
+        )
+    store = RunStore(folder.path.resolve().parent)
+    return _sit(store, folder, record, splits, listener, started)
+
+
+def _sit(
+    store: RunStore,
+    folder: RunFolder,
+    record: RunRecord,
+    splits: ProtocolSplits,
+    listener: Listener,
+    started: float,
+) -> Run:
+    there = store.finished(record.identity)
     if there is not None:
         return Run(there, there.record(), was_there=True)
-    folder = store.partial(name)
-    with locked(folder.path / ".lock", wait=False, owner=f"The run `{name}`"):
-        there = store.finished(name)  # another process may have finished it just now
+    with locked(
+        store.lock_path(folder.name), wait=False, owner=f"The run `{folder.name}`", remove=True
+    ):
+        there = store.finished(record.identity)  # another process may have finished it just now
         if there is not None:
             return Run(there, there.record(), was_there=True)
-        job = _Job(record, splits, folder, listener, started)
-        finished = job.run()
+        store.check_free(folder)
+        finished = Sitting(record, splits, folder, listener, started).run()
         return Run(store.finish(folder), finished)
 
 
-def _prepare(
+def prepare(
     recipe: Recipe, dataset: Dataset, seed: int, options: TrainOptions, listener: Listener
 ) -> tuple[RunRecord, ProtocolSplits]:
+    """Return the record of a run before its first epoch, and its images; trains nothing.
+
+    Raises:
+        SmidgenError: As `train`, for what can be known before.
+    """
     totals = trace(recipe.network).totals
     _keep_budget(recipe, totals.num_params)
     splits = splits_for(options.protocol, recipe, dataset)
@@ -162,155 +180,3 @@ def _keep_budget(recipe: Recipe, num_params: int) -> None:
                 f"`{recipe.name}` promises at most {limit:,} {what} and has {given:,}. "
                 f"Make it smaller or raise `budget.max_{what.replace('parameters', 'params')}`."
             )
-
-
-class _Job:
-    """One sitting of one run."""
-
-    def __init__(
-        self,
-        record: RunRecord,
-        splits: ProtocolSplits,
-        folder: RunFolder,
-        listener: Listener,
-        started: float,
-    ) -> None:
-        self.record, self.splits, self.folder, self.listener = record, splits, folder, listener
-        self.started = started
-        self.recipe = record.recipe
-        self.weights: WeightsName = "ema" if self.recipe.averaging is not None else "raw"
-        self.selects = (
-            record.protocol == "origin"
-            and self.recipe.origin.selection == "best_on_test"
-            and splits.each_epoch_name == "test"
-        )
-
-    def run(self) -> RunRecord:
-        """Train what is left, write the results and return the finished record."""
-        engine = make_engine(
-            self.record.environment.engine,
-            self.recipe,
-            self.splits.train.images,
-            self.splits.train.labels,
-            seed=self.record.seed,
-            threads=self.record.environment.threads,
-            device=self.record.environment.device,
-        )
-        progress = restore_newest(self.folder, engine, self.record, self.listener.on_note)
-        before = progress.wall_seconds
-        if not (self.folder.path / "record.json").is_file():
-            self.folder.save_record(self.record)
-        self.listener.on_start(replace(self.record, epochs=progress.epochs))
-        with stop_on_signal() as stop:
-            for epoch in range(len(progress.epochs) + 1, self.recipe.epochs + 1):
-                done = self._epoch(engine, epoch, progress, stop)
-                wall = before + time.perf_counter() - self.started
-                progress = Progress((*progress.epochs, done), wall)
-                self._save(engine, progress)
-                self.listener.on_epoch(done)
-        return self._finish(engine, progress, before)
-
-    def _epoch(
-        self, engine: Engine, epoch: int, progress: Progress, stop: StopRequest
-    ) -> EpochRecord:
-        history = [e.eval_accuracy for e in progress.epochs]
-        if self.splits.each_epoch_name == "test":  # no decision may read the test set
-            history = [e.train_accuracy for e in progress.epochs]
-        planned = plan(self.recipe, self.record.seed, epoch, history, len(self.splits.train))
-        start = time.perf_counter()
-        stats = self._train(engine, planned, stop)
-        trained = time.perf_counter()
-        evaluation = self._evaluate(engine)
-        seconds = trained - start
-        return EpochRecord(
-            epoch=epoch,
-            train_loss=stats.loss,
-            train_accuracy=stats.accuracy,
-            split=self.splits.each_epoch_name,
-            eval_loss=evaluation.loss,
-            eval_accuracy=evaluation.accuracy,
-            eval_num_errors=evaluation.num_errors,
-            train_seconds=seconds,
-            eval_seconds=time.perf_counter() - trained,
-            images_per_second=stats.num_images / seconds,
-            lr_first=float(planned.lr[0]),
-            lr_last=float(planned.lr[-1]),
-        )
-
-    def _train(self, engine: Engine, planned: EpochPlan, stop: StopRequest) -> EpochStats:
-        def should_stop() -> bool:
-            self.listener.on_step(engine.steps_done, planned.num_steps)
-            return stop()
-
-        try:
-            stats = engine.train_epoch(planned, should_stop)
-        except NonFiniteError as error:
-            raise write_replay(
-                self.folder, self.record, engine, self.splits.train, planned, error
-            ) from error
-        if stats.stopped or stop():
-            kept = f"epoch {planned.epoch - 1} is saved" if planned.epoch > 1 else "nothing to keep"
-            raise InterruptedRunError(
-                f"Stopped in epoch {planned.epoch}; {kept}. "
-                f"Continue with `smidgen train --resume {self.folder.name}`.",
-                stop.signal_number or 2,
-            )
-        return stats
-
-    def _evaluate(self, engine: Engine) -> Evaluation:
-        split = self.splits.each_epoch
-        logits = engine.logits(split.images, "eval", self.weights)
-        return evaluate(logits, split.labels)
-
-    def _save(self, engine: Engine, progress: Progress) -> None:
-        accuracies = [e.eval_accuracy for e in progress.epochs]
-        if self.selects and accuracies[-1] > max(accuracies[:-1], default=-1.0):
-            save_tensors(self.folder.path / BEST, engine.state())
-        save_checkpoint(self.folder, engine, self.record, progress)
-
-    def _finish(self, engine: Engine, progress: Progress, before: float) -> RunRecord:
-        epochs = progress.epochs
-        accuracies = [e.eval_accuracy for e in epochs]
-        best = int(np.argmax(accuracies))
-        chosen = best if self.selects else len(epochs) - 1
-        if self.selects:
-            engine.load_state(self.folder.tensors(BEST))
-        logits = engine.logits(self.splits.end.images, "eval", self.weights)
-        evaluation = evaluate(logits, self.splits.end.labels)
-        if self.selects and evaluation.num_errors != epochs[chosen].eval_num_errors:
-            raise RunError(f"`{self.folder.path / BEST}` is not the state of epoch {chosen + 1}.")
-        self._write_tensors(engine, logits)
-        result = Result(
-            split=self.splits.end_name,
-            accuracy=evaluation.accuracy,
-            num_errors=evaluation.num_errors,
-            num_images=evaluation.num_images,
-            epoch=chosen + 1,
-            selection="selected on the test set" if self.selects else "last epoch",
-            last_accuracy=accuracies[-1],
-            mean_of_last_five=float(np.mean(accuracies[-5:])),
-            best_accuracy=accuracies[best],
-            best_epoch=best + 1,
-        )
-        finished = replace(
-            self.record,
-            epochs=epochs,
-            result=result,
-            train_seconds=sum(e.train_seconds for e in epochs),
-            wall_seconds=before + time.perf_counter() - self.started,
-            files=self.folder.hashes(),
-        )
-        self.folder.save_record(finished)
-        return finished
-
-    def _write_tensors(self, engine: Engine, logits: np.ndarray) -> None:
-        state = engine.state()
-        prefix = "ema/" if self.weights == "ema" else ""
-        names = self.recipe.network.graph.tensors
-        model = {name: state[f"{prefix}{name}"] for name in names}
-        network = {"network": self.recipe.network.to_json(indent=None)}
-        save_tensors(self.folder.path / "model.safetensors", model, network)
-        labels = self.splits.end.labels.astype(np.int64)
-        save_tensors(
-            self.folder.path / "predictions.safetensors", {"logits": logits, "labels": labels}
-        )

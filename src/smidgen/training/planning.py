@@ -143,7 +143,8 @@ def _crops(
 def _first_that_fits(sides: np.ndarray, size: np.ndarray, strictly: bool) -> np.ndarray:
     """Return (count, 2): the first attempt's rounded (height, width) inside `size`, or zeros."""
     rounded = np.round(sides)
-    fits = (rounded < size if strictly else rounded <= size).all(axis=2) & (rounded > 0).all(axis=2)
+    small_enough = rounded < size if strictly else rounded <= size
+    fits = np.all(small_enough & (rounded > 0), axis=2)
     first = np.argmax(fits, axis=1)
     chosen = rounded[np.arange(len(rounded)), first]
     return np.where(fits.any(axis=1)[:, None], chosen, 0.0)

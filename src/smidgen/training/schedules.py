@@ -72,9 +72,7 @@ def _one_cycle(schedule: OneCycle, lr: float, time: int, total: int) -> float:
     return _cycled(schedule, time, total, (first, lr, first / schedule.final_divisor))
 
 
-def _cycled(
-    schedule: OneCycle, time: int, total: int, points: tuple[float, float, float]
-) -> float:
+def _cycled(schedule: OneCycle, time: int, total: int, points: tuple[float, float, float]) -> float:
     """Run from the first point through the second, at the end of the warm-up, to the third."""
     peak = schedule.warmup_fraction * total - 1
     start, middle, end = points

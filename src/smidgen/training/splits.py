@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from smidgen.data.dataset import Dataset, Split
 from smidgen.data.split import split_valid
 from smidgen.errors import DataError, RecipeError
@@ -20,7 +22,9 @@ class ProtocolSplits:
         each_epoch_name: `valid` or `test`.
         end: Measured once, with the weights that the run ends with.
         end_name: `valid` or `test`.
-        num_valid: Images held out of training.
+        num_valid: Images held out of training, to be measured on.
+        selects_on_test: Whether the run ends with the epoch that was best on `test`, which
+            is then measured after every epoch.
     """
 
     train: Split
@@ -29,6 +33,7 @@ class ProtocolSplits:
     end: Split
     end_name: Literal["valid", "test"]
     num_valid: int
+    selects_on_test: bool = False
 
 
 def splits_for(protocol: Protocol, recipe: Recipe, dataset: Dataset) -> ProtocolSplits:
@@ -42,23 +47,35 @@ def splits_for(protocol: Protocol, recipe: Recipe, dataset: Dataset) -> Protocol
         RecipeError: The origin's training part is larger than the data set.
     """
     _check_fit(recipe, dataset)
-    train, test = dataset.train, dataset.test
     if protocol == "tune":
-        kept, held_out = split_valid(train.labels)
-        valid = Split(train.images[held_out], train.labels[held_out])
-        part = Split(train.images[kept], train.labels[kept])
+        kept, held_out = split_valid(dataset.train.labels)
+        valid = _part(dataset.train, held_out)
+        part = _part(dataset.train, kept)
         return ProtocolSplits(part, valid, "valid", valid, "valid", len(valid))
-    num_train = recipe.origin.num_train if protocol == "origin" else None
+    if protocol == "origin":
+        return _origin_splits(recipe, dataset)
+    return ProtocolSplits(dataset.train, dataset.test, "test", dataset.test, "test", 0)
+
+
+def _origin_splits(recipe: Recipe, dataset: Dataset) -> ProtocolSplits:
+    train, test = dataset.train, dataset.test
+    selects = recipe.origin.selection == "best_on_test"
+    num_train = recipe.origin.num_train
     if num_train is None:
-        return ProtocolSplits(train, test, "test", test, "test", 0)
+        return ProtocolSplits(train, test, "test", test, "test", 0, selects)
     if num_train >= len(train):
         raise RecipeError(
             f"`origin.num_train` {num_train:,} leaves nothing to validate on: "
             f"`{dataset.name}` has {len(train):,} training images."
         )
-    part = Split(train.images[:num_train], train.labels[:num_train])
-    valid = Split(train.images[num_train:], train.labels[num_train:])
-    return ProtocolSplits(part, valid, "valid", test, "test", len(valid))
+    part, rest = _part(train, slice(num_train)), _part(train, slice(num_train, None))
+    if selects:
+        return ProtocolSplits(part, test, "test", test, "test", 0, selects)
+    return ProtocolSplits(part, rest, "valid", test, "test", len(rest))
+
+
+def _part(split: Split, chosen: np.ndarray | slice) -> Split:
+    return Split(split.images[chosen], split.labels[chosen])
 
 
 def _check_fit(recipe: Recipe, dataset: Dataset) -> None:

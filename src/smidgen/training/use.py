@@ -83,22 +83,29 @@ def evaluate_on_folder(folder: RunFolder, images: Path, invert: Invert, fit: Fit
     """Measure a finished run on a folder with one sub-folder per class, named as its classes."""
     record = folder.record()
     shape = record.recipe.network.input_shape
-    split = read_labelled_images(images, record.data.class_names, shape, invert=invert, fit=fit)
+    split, _ = read_labelled_images(images, record.data.class_names, shape, invert=invert, fit=fit)
     return evaluate(logits_of(folder, split.images), split.labels)
 
 
 def predict_images(
     folder: RunFolder, paths: Sequence[Path], invert: Invert, fit: Fit
 ) -> list[Prediction]:
-    """Say what is on each image file."""
+    """Say what is on each image file, or on each file of one folder.
+
+    Raises:
+        DataError: Files that cannot be read; names the first and counts all.
+        RunError: The run is unfinished or damaged.
+    """
     record = folder.record()
-    images = read_images(paths, record.recipe.network.input_shape, invert=invert, fit=fit)
+    source = paths[0] if len(paths) == 1 else paths
+    shape = record.recipe.network.input_shape
+    images, files = read_images(source, shape, invert=invert, fit=fit)
     scores = logits_of(folder, images).astype(np.float64)
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     names = record.data.class_names
     found = []
-    for path, row in zip(paths, shares, strict=True):
+    for path, row in zip(files, shares, strict=True):
         ranked = {names[i]: float(row[i]) for i in np.argsort(-row, kind="stable")}
         first = next(iter(ranked))
         found.append(Prediction(path, first, ranked[first], ranked))

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 HEADER_FOLDER = Path(__file__).resolve().parent
-"""On the include path of everything compiled here; its headers are part of every key."""
+"""Its headers can be included by everything compiled here and are part of every key."""
 
 _KEY_VERSION = 1
 _MAGIC = {
@@ -213,17 +213,18 @@ def _native_magic() -> tuple[bytes, ...]:
 
 
 def _compile(job: _Job, processor: Sequence[str]) -> Path:
-    return cached(_key(job, processor), job.kind.suffix, _builder(job))
-
-
-def _key(job: _Job, processor: Sequence[str]) -> str:
-    """Hash all the output depends on; a command of one's own may look at the processor."""
     headers = {path.name: path.read_text(encoding="utf-8") for path in HEADER_FOLDER.glob("*.h")}
+    key = _key(job, headers, processor)
+    return cached(key, job.kind.suffix, _builder(job, headers))
+
+
+def _key(job: _Job, headers: Mapping[str, str], processor: Sequence[str]) -> str:
+    """Hash all the output depends on; a command of one's own may look at the processor."""
     parts = [
         _KEY_VERSION,
         job.kind.noun,
         dict(job.sources),
-        headers,
+        dict(headers),
         [*job.compiler.command[1:], *job.flags, *job.libraries],
         job.compiler.kind,
         job.compiler.version,
@@ -236,14 +237,14 @@ def _key(job: _Job, processor: Sequence[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _builder(job: _Job) -> Callable[[Path], Path]:
+def _builder(job: _Job, headers: Mapping[str, str]) -> Callable[[Path], Path]:
     compiler, noun = job.compiler, job.kind.noun
 
     def build(folder: Path) -> Path:
-        for name, text in job.sources.items():
+        for name, text in {**headers, **job.sources}.items():  # just what the key stands for
             (folder / name).write_text(text, encoding="utf-8")
         made = folder / f"made{job.kind.suffix}"
-        inputs = [f"-I{HEADER_FOLDER}", *job.sources, "-o", str(made), *job.libraries]
+        inputs = [*job.sources, "-o", str(made), *job.libraries]
         outcome = run(
             [*compiler.command, *job.flags, *inputs],
             job.timeout_seconds,

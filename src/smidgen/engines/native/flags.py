@@ -75,7 +75,7 @@ def _checked_features(lanes: int) -> Sequence[str]:
         raise CompilerError(f"`lanes` must be 16, 8, 4 or 1, not {lanes}.")
     if missing := missing_features(lanes):
         raise CompilerError(
-            f"{lanes} lanes need {', '.join(f'`{name}`' for name in missing)}, which this processor "
-            f"lacks. Use `lanes={lanes_of_host()}`."
+            f"{lanes} lanes need {', '.join(f'`{name}`' for name in missing)}, which this "
+            f"processor lacks. Use `lanes={lanes_of_host()}`."
         )
     return needed_features(lanes)

@@ -22,17 +22,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smidgen.files import (
-    TEMPORARY_SUFFIX,
     locked,
+    make_folder,
     sha256_of,
     storage_errors,
     write_atomically,
 )
 from smidgen.places import CACHE_VARIABLE, cache_folder
 
-_BUILD_MARK = ".build-"
+_LOCK_SUFFIX = ".lock"
 _STALE_SECONDS = 3600.0
 """No build lives that long: what is older was left by a process that was killed."""
+_WARNING = "%s Compiled code is kept for this process only; name a writable folder with `%s`."
+_warned: list[str] = []
+"""What was told already: a search compiles thousands of networks and one line is enough."""
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +55,9 @@ def cached(key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
     try:
         return _cached(cache_folder().absolute() / "native", key, suffix, build)
     except OSError as error:
-        _say_once(str(error))
+        if not _warned:
+            _warned.append(str(error))
+            _logger.warning(_WARNING, error, CACHE_VARIABLE)
     with storage_errors(Path(os.environ.get("TMPDIR", "/tmp"))):
         return _cached(_private_folder(os.getpid()), key, suffix, build)
 
@@ -71,8 +76,8 @@ def _cached(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) 
     with storage_errors(folder):
         if entry := _verified(folder, key):
             return entry
-        # 256 locks for all keys: few files stay behind, and different networks rarely wait.
-        with locked(folder / f".{key[:2]}.lock"):
+        make_folder(folder)
+        with locked(folder / f".{key}{_LOCK_SUFFIX}", remove=True):
             return _verified(folder, key) or _build(folder, key, suffix, build)
 
 
@@ -81,7 +86,7 @@ def _build(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) -
     for damaged in folder.glob(f"{key}.*"):
         damaged.unlink(missing_ok=True)
     _sweep(folder, key)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{key}{_BUILD_MARK}", dir=folder))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{key}.build-", dir=folder))
     try:
         made = build(scratch)
         entry = folder / f"{key}.{sha256_of(made)}{suffix}"
@@ -101,26 +106,16 @@ def _verified(folder: Path, key: str) -> Path | None:
 
 
 def _sweep(folder: Path, key: str) -> None:
-    """Remove what killed processes left: of this key, whose lock we hold, and all that is old."""
-    for leftover in folder.glob(".*"):
-        if _BUILD_MARK not in leftover.name and not leftover.name.endswith(TEMPORARY_SUFFIX):
-            continue
+    """Remove what killed processes left: of this key, whose lock is held, and all that is old.
+
+    Hidden names are locks, folders to build in and files being written.
+    """
+    for hidden in folder.glob(".*"):
         with contextlib.suppress(OSError):
-            age_seconds = time.time() - leftover.stat().st_mtime
-            if leftover.name.startswith(f".{key}.") or age_seconds > _STALE_SECONDS:
-                if leftover.is_dir():
-                    shutil.rmtree(leftover, ignore_errors=True)
-                else:
-                    leftover.unlink()
-
-
-@functools.cache
-def _say_once(reason: str) -> None:
-    _logger.warning(
-        "%s Compiled code is kept for this process only; name a writable folder with `%s`.",
-        reason,
-        CACHE_VARIABLE,
-    )
+            is_of_key = hidden.name.startswith(f".{key}.") and hidden.suffix != _LOCK_SUFFIX
+            is_old = time.time() - hidden.stat().st_mtime > _STALE_SECONDS
+            if is_of_key or is_old:
+                shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
 
 
 @functools.cache

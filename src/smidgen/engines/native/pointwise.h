@@ -4,6 +4,7 @@
 #define SMIDGEN_POINTWISE_H
 
 #include "convolution.h"
+#include "job.h"
 
 /* Which of the steps there are: y = factor * keep * activation(scale * x + shift).
  * `threshold` is dropout's in 65536ths (0: none); `slopes` are PReLU's, one per channel. */
@@ -27,6 +28,10 @@ INLINE VU dropout_rows(uint32_t key, uint32_t step, uint32_t layer, uint32_t pos
     for (int i = 0; i < LANES; i++) lane[i] = (position + (uint32_t)i) * 0xc2b2ae3du;
     VU once = mix(splat_bits(key ^ step * 0x9e3779b1u));
     return mix(mix(once ^ splat_bits(layer * 0x85ebca77u)) ^ lane);
+}
+
+INLINE VU dropout_keys(const Worker *w, int64_t block, int layer) {
+    return dropout_rows(w->job->dropout_key, (uint32_t)w->step, (uint32_t)layer, (uint32_t)block * LANES);
 }
 
 /* Sixteen bits for element 2 * pair in the low half and for the one after it in the high. */

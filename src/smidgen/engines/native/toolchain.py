@@ -31,6 +31,7 @@ _PROBE_SECONDS = 30.0
 """A compiler tells its version in 5 ms, a cold zig in 200; one that hangs must not hang us."""
 _OUTPUT_BYTES = 65_536
 """How much of what a compiler prints is kept; errors come first, and one line is shown."""
+_ERROR = re.compile(r"\berror\b|\bundefined (reference|symbol)", re.IGNORECASE)
 _LINE_CHARACTERS = 200
 _LAST_WORDS_SECONDS = 10.0
 """Only something left in the background keeps the pipe open after the end; it is not awaited."""
@@ -70,13 +71,13 @@ class Outcome:
     output: str
 
     def first_error(self) -> str:
-        """Return the first line that speaks of an error, else the first line, else "".
+        """Return the first line that tells an error, else the first line, else "".
 
         Control characters are dropped and long lines cut: it may be garbage.
         """
         lines = ["".join(c for c in line if c.isprintable()) for line in self.output.splitlines()]
         lines = [line.strip() for line in lines if line.strip()]
-        errors = [line for line in lines if "error" in line.lower()]
+        errors = [line for line in lines if _ERROR.search(line)]
         first = (errors or lines or [""])[0].rstrip(".")
         return first if len(first) <= _LINE_CHARACTERS else first[:_LINE_CHARACTERS] + "..."
 
@@ -147,8 +148,8 @@ def run(
     assert process.stdout is not None
     kept = bytearray()
     reader = threading.Thread(target=_read_beginning, args=(process.stdout, kept), daemon=True)
-    reader.start()
     try:
+        reader.start()
         status = process.wait(timeout_seconds)
     except subprocess.TimeoutExpired:
         _end_group(process)

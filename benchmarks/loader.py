@@ -1,0 +1,84 @@
+"""Our torch engine against the ordinary way (PIL transforms in a DataLoader with 2 workers).
+
+    python benchmarks/loader.py [--data-dir DIR] [--rounds 7] [--steps 60]
+
+Same network, same batch, same threads; short stretches of both alternate in one process, and
+the medians and their ratio are printed and written to `docs/results/loader.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from ordinary import OrdinaryTraining
+
+from smidgen.data import Split, load_dataset
+from smidgen.engines.torch_engine import TorchEngine
+from smidgen.recipes.catalogue import get_recipe
+from smidgen.training.environment import describe_environment
+from smidgen.training.planning import plan
+
+RESULT = Path(__file__).parent.parent / "docs" / "results" / "loader.json"
+RECIPES = ("mnist-99-4", "eva4-s5/5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=60, help="batches per stretch")
+    options = parser.parse_args()
+    threads = min(os.cpu_count() or 1, 4)
+    torch.set_num_threads(threads)
+    train = load_dataset("mnist", options.data_dir).train
+    rows = [measure(name, train, options.rounds, options.steps) for name in RECIPES]
+    for row in rows:
+        print(
+            f"{row['recipe']:12}  ordinary {row['ordinary']:8,.0f} images/s   "
+            f"smidgen (torch) {row['smidgen_torch']:8,.0f} images/s   ratio {row['ratio']:.2f}"
+        )
+    environment = describe_environment("torch", "cpu", threads)
+    content = {
+        "command": "python benchmarks/loader.py",
+        "threads": threads,
+        "workers_of_the_ordinary_way": 2,
+        "rounds": options.rounds,
+        "hardware": environment.hardware,
+        "versions": environment.versions | {"system": platform.platform()},
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def measure(name: str, train: Split, rounds: int, steps: int) -> dict[str, object]:
+    """Alternate stretches of both and return median images per second and the ratio."""
+    recipe = get_recipe(name)
+    ordinary = OrdinaryTraining(recipe, train)
+    count = steps * recipe.batch_size
+    engine = TorchEngine(recipe.network, recipe, train.images[:count], train.labels[:count])
+    ordinary.steps(10)
+    speeds: dict[str, list[float]] = {"ordinary": [], "smidgen_torch": []}
+    for number in range(rounds):
+        start = time.perf_counter()
+        seen = ordinary.steps(steps)
+        speeds["ordinary"].append(seen / (time.perf_counter() - start))
+        start = time.perf_counter()
+        stats = engine.train_epoch(plan(recipe, 1, number + 1, [], count), lambda: False)
+        speeds["smidgen_torch"].append(stats.num_images / (time.perf_counter() - start))
+    pairs = zip(speeds["smidgen_torch"], speeds["ordinary"], strict=True)
+    return {
+        "recipe": name,
+        "batch_size": recipe.batch_size,
+        "ordinary": round(median(speeds["ordinary"])),
+        "smidgen_torch": round(median(speeds["smidgen_torch"])),
+        "ratio": round(median(ours / theirs for ours, theirs in pairs), 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

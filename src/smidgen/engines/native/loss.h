@@ -1,0 +1,47 @@
+/* Cross-entropy of the softmax of the class scores, and its gradient. */
+#ifndef SMIDGEN_LOSS_H
+#define SMIDGEN_LOSS_H
+
+#include "job.h"
+
+/* Writes d loss / d scores for the mean over the batch; leaves the block's sum of losses and
+ * its number of right answers (the first of equal scores is the answer). */
+INLINE void cross_entropy(const Worker *w, int64_t block, const V *scores, V *gradient, int classes) {
+    const Job *job = w->job;
+    const VI images = images_of(w, block);
+    VI label = {}, answer = {};
+    for (int i = 0; i < LANES; i++)
+        if (images[i]) label[i] = job->labels[job->order[w->first + block * LANES + i]];
+    V largest = scores[0], sum = {}, own = {}, all = {};
+    for (int k = 1; k < classes; k++) {
+        VI wins = scores[k] > largest;
+        largest = choose(wins, scores[k], largest);
+        answer = (wins & k) | (~wins & answer);
+    }
+    for (int k = 0; k < classes; k++) {
+        V shifted = scores[k] - largest;
+        gradient[k] = exponential(shifted);
+        sum += gradient[k];
+        all += shifted;
+        own += keep_where(label == k, shifted);
+    }
+    const float spread = job->label_smoothing / classes, kept = 1.0f - job->label_smoothing;
+    V loss = logarithm(sum) - kept * own - spread * all;
+    for (int k = 0; k < classes; k++) {
+        V target = keep_where(label == k, splat(kept)) + spread;
+        gradient[k] = keep_where(images, (gradient[k] / sum - target) / (float)w->count);
+    }
+    double *out = job->block_losses + 2 * block;
+    out[0] = sum_lanes_wide(widen(keep_where(images, loss)));
+    out[1] = 0;
+    for (int i = 0; i < LANES; i++) out[1] += images[i] && label[i] == answer[i];
+}
+
+/* The scores of a block's images as rows of classes. */
+INLINE void store_scores(const Worker *w, int64_t block, const V *scores, int classes) {
+    for (int i = 0; i < LANES && block * LANES + i < w->count; i++)
+        for (int k = 0; k < classes; k++)
+            w->job->scores[(w->first + block * LANES + i) * classes + k] = scores[k][i];
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""Many runs in, statements out: `prove`, `compare`, and the statistics under them."""

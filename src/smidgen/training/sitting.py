@@ -1,0 +1,192 @@
+"""One sitting of one run: from where it stands to its last epoch, or to an interruption."""
+
+import time
+from dataclasses import replace
+from typing import NoReturn
+
+import numpy as np
+
+from smidgen.engines.choose import make_engine
+from smidgen.engines.contract import Engine, EpochStats, WeightsName
+from smidgen.engines.plan import EpochPlan
+from smidgen.errors import InterruptedRunError, NonFiniteError, RunError
+from smidgen.runs.record import EpochRecord, RunRecord
+from smidgen.runs.store import RunFolder
+from smidgen.runs.tensors import save_tensors
+from smidgen.training.checkpoints import Progress, restore_best, restore_newest, save_checkpoint
+from smidgen.training.evaluation import Evaluation, evaluate
+from smidgen.training.interrupts import StopRequest, stop_on_signal
+from smidgen.training.listener import Listener
+from smidgen.training.planning import plan
+from smidgen.training.replay import write_replay
+from smidgen.training.results import best_index, result_of
+from smidgen.training.splits import ProtocolSplits
+
+
+class Sitting:
+    """One sitting of one run.
+
+    Args:
+        record: What is trained, and where; without epochs and result.
+        splits: The images.
+        folder: Where the unfinished run stands, or will stand.
+        listener: Told how it goes on.
+        started: `time.perf_counter()` when the sitting began.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        splits: ProtocolSplits,
+        folder: RunFolder,
+        listener: Listener,
+        started: float,
+    ) -> None:
+        self.record, self.splits, self.folder, self.listener = record, splits, folder, listener
+        self.recipe = record.recipe
+        self.weights: WeightsName = "ema" if self.recipe.averaging is not None else "raw"
+        self._started = started
+        self._seconds_before = 0.0
+
+    def run(self) -> RunRecord:
+        """Train what is left, write the results and return the finished record."""
+        engine = self._make_engine()
+        self._begin()
+        progress = restore_newest(
+            self.folder, engine, self.record, self.listener.on_note, self.splits.selects_on_test
+        )
+        self._seconds_before = progress.wall_seconds
+        self.listener.on_start(replace(self.record, epochs=progress.epochs))
+        with stop_on_signal() as stop:
+            for epoch in range(len(progress.epochs) + 1, self.recipe.epochs + 1):
+                done = self._epoch(engine, epoch, progress, stop)
+                progress = Progress((*progress.epochs, done), self._wall_seconds())
+                save_checkpoint(
+                    self.folder, engine, self.record, progress, self.splits.selects_on_test
+                )
+                self.listener.on_epoch(done)
+                if stop():
+                    self._interrupt(stop, f"Stopped after epoch {epoch}, which is saved.")
+        return self._finish(engine, progress)
+
+    def _make_engine(self) -> Engine:
+        environment, train = self.record.environment, self.splits.train
+        return make_engine(
+            environment.engine,
+            self.recipe,
+            train.images,
+            train.labels,
+            seed=self.record.seed,
+            threads=environment.threads,
+            device=environment.device,
+        )
+
+    def _begin(self) -> None:
+        """Write the record of a new run, or take over when and where an older one began."""
+        try:
+            begun = self.folder.record()
+        except RunError:  # a new run; or its record is damaged, and can be written again
+            self.folder.save_record(self.record)
+            return
+        self.record = replace(self.record, started=begun.started)
+        if begun.environment != self.record.environment:
+            self.listener.on_note(
+                "This run began with other software or on another machine; its bits may differ "
+                "from those of a run in one go."
+            )
+
+    def _epoch(
+        self, engine: Engine, epoch: int, progress: Progress, stop: StopRequest
+    ) -> EpochRecord:
+        history = [done.eval_accuracy for done in progress.epochs]
+        if self.splits.each_epoch_name == "test":  # no decision may read the test set
+            history = [done.train_accuracy for done in progress.epochs]
+        planned = plan(self.recipe, self.record.seed, epoch, history, len(self.splits.train))
+        start = time.perf_counter()
+        stats = self._train(engine, planned, stop)
+        trained = time.perf_counter()
+        evaluation = self._evaluate(engine, planned)
+        return EpochRecord(
+            epoch=epoch,
+            train_loss=stats.loss,
+            train_accuracy=stats.accuracy,
+            split=self.splits.each_epoch_name,
+            eval_loss=evaluation.loss,
+            eval_accuracy=evaluation.accuracy,
+            eval_num_errors=evaluation.num_errors,
+            train_seconds=trained - start,
+            eval_seconds=time.perf_counter() - trained,
+            images_per_second=stats.num_images / (trained - start),
+            lr_first=float(planned.lr[0]),
+            lr_last=float(planned.lr[-1]),
+        )
+
+    def _train(self, engine: Engine, planned: EpochPlan, stop: StopRequest) -> EpochStats:
+        def should_stop() -> bool:
+            self.listener.on_step(engine.steps_done, planned.num_steps)
+            return stop()
+
+        try:
+            stats = engine.train_epoch(planned, should_stop)
+        except NonFiniteError as error:
+            raise write_replay(
+                self.folder, self.record, engine, self.splits.train, planned, error
+            ) from error
+        if stats.stopped or stop():
+            self._interrupt(stop, f"Stopped in epoch {planned.epoch}; {_saved(planned.epoch - 1)}.")
+        return stats
+
+    def _evaluate(self, engine: Engine, planned: EpochPlan) -> Evaluation:
+        split = self.splits.each_epoch
+        logits = engine.logits(split.images, "eval", self.weights)
+        if not np.isfinite(logits).all():
+            raise NonFiniteError(
+                f"The class scores after epoch {planned.epoch} are not finite, though its loss "
+                f"was; {_saved(planned.epoch - 1)}. Try a lower `optimizer.lr`.",
+                planned.num_steps - 1,
+            )
+        return evaluate(logits, split.labels)
+
+    def _interrupt(self, stop: StopRequest, what: str) -> NoReturn:
+        assert stop.signal_number is not None
+        advice = f"Continue with `smidgen train --resume {self.folder.name}`."
+        raise InterruptedRunError(f"{what} {advice}", stop.signal_number)
+
+    def _finish(self, engine: Engine, progress: Progress) -> RunRecord:
+        epochs = progress.epochs
+        chosen = len(epochs) - 1
+        if self.splits.selects_on_test:
+            chosen = best_index(epochs)
+            restore_best(self.folder, engine, progress)
+        logits = engine.logits(self.splits.end.images, "eval", self.weights)
+        self._write_tensors(engine, logits)
+        measured = evaluate(logits, self.splits.end.labels)
+        finished = replace(
+            self.record,
+            epochs=epochs,
+            result=result_of(epochs, self.splits, chosen, measured),
+            train_seconds=sum(epoch.train_seconds for epoch in epochs),
+            wall_seconds=self._wall_seconds(),
+            files=self.folder.hashes(),
+        )
+        self.folder.save_record(finished)
+        return finished
+
+    def _write_tensors(self, engine: Engine, logits: np.ndarray) -> None:
+        state = engine.state()
+        prefix = "ema/" if self.weights == "ema" else ""
+        names = self.recipe.network.graph.tensors
+        model = {name: state[f"{prefix}{name}"] for name in names}
+        network = {"network": self.recipe.network.to_json(indent=None)}
+        save_tensors(self.folder.path / "model.safetensors", model, network)
+        labels = self.splits.end.labels
+        save_tensors(
+            self.folder.path / "predictions.safetensors", {"logits": logits, "labels": labels}
+        )
+
+    def _wall_seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started
+
+
+def _saved(epoch: int) -> str:
+    return f"epoch {epoch} is saved" if epoch else "no epoch is saved yet"

@@ -1,0 +1,196 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from smidgen.evidence.statistics import (
+    EXACT_FLIPS,
+    Interval,
+    clopper_pearson,
+    paired_power,
+    pairs_needed,
+    proportion,
+    sign_flip_test,
+    standard_deviation,
+    t_interval,
+    t_test_above,
+    wilson,
+)
+
+NUM_SETS = 10_000
+COUNTS = [(0, 20), (1, 20), (13, 20), (20, 20), (1, 1), (9_940, 10_000), (3, 100_000)]
+
+
+def _sets(n: int, sets: int = NUM_SETS, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(sets, n))
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 200])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_the_t_interval_is_that_of_scipy(n: int, confidence: float) -> None:
+    """Both ends agree to 1e-9."""
+    values = 0.994 + 0.0005 * _sets(n, 1)[0]
+    error = stats.sem(values)
+    low, high = stats.t.interval(confidence, n - 1, loc=values.mean(), scale=error)
+
+    found = t_interval(values, confidence)
+
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+    assert found.confidence == confidence
+
+
+def test_the_t_interval_covers_what_it_promises() -> None:
+    """Of 10,000 sets of 20 normal values, 94 to 96 % have the true mean inside."""
+    covered = np.mean([0.0 in t_interval(values) for values in _sets(20)])
+
+    assert 0.94 <= covered <= 0.96
+
+
+@pytest.mark.parametrize(("count", "total"), COUNTS)
+def test_the_interval_of_clopper_and_pearson_is_that_of_scipy(count: int, total: int) -> None:
+    """Both ends agree to 1e-9, at no and at all successes too."""
+    expected = stats.binomtest(count, total).proportion_ci(0.95, "exact")
+
+    found = clopper_pearson(count, total)
+
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "total"), COUNTS)
+def test_the_interval_of_wilson_is_that_of_scipy(count: int, total: int) -> None:
+    """Both ends agree to 1e-9, at no and at all successes too."""
+    expected = stats.binomtest(count, total).proportion_ci(0.95, "wilson")
+
+    found = wilson(count, total)
+
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_the_interval_of_clopper_and_pearson_never_covers_less(n: int) -> None:
+    """For every true share on a fine grid the exact coverage is at least 95 %."""
+    shares = np.linspace(0.001, 0.999, 999)
+    outcomes = np.arange(n + 1)
+    intervals = [clopper_pearson(int(k), n) for k in outcomes]
+    inside = np.array([[share in i for i in intervals] for share in shares])
+
+    coverage = (stats.binom.pmf(outcomes, n, shares[:, None]) * inside).sum(axis=1)
+
+    assert coverage.min() >= 0.95 - 1e-9
+
+
+def test_the_interval_of_clopper_and_pearson_covers_in_simulation() -> None:
+    """Of 10,000 draws of 20 with a true share of 0.8, at least 95 % have it inside."""
+    counts = np.random.default_rng(0).binomial(20, 0.8, NUM_SETS)
+
+    assert np.mean([0.8 in clopper_pearson(int(k), 20) for k in counts]) >= 0.95
+
+
+def test_a_proportion_knows_its_share() -> None:
+    """The plain form holds count, total, share and interval."""
+    found = proportion(3, 4)
+
+    low, high = found.interval.low, found.interval.high
+    assert found.to_plain() == {"count": 3, "total": 4, "share": 0.75, "interval": [low, high]}
+
+
+@pytest.mark.parametrize("target", [-0.5, 0.0, 0.1, 3.0])
+def test_the_test_against_a_target_is_that_of_scipy(target: float) -> None:
+    """The one-sided p agrees to 1e-9."""
+    values = _sets(20, 1)[0]
+
+    expected = stats.ttest_1samp(values, target, alternative="greater").pvalue
+
+    assert t_test_above(values, target) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_equal_values_leave_no_doubt() -> None:
+    """Without spread the p is 0 above the target and 1 at or below it."""
+    values = [0.9941] * 5
+
+    assert [t_test_above(values, target) for target in (0.994, 0.9941, 0.995)] == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_exact_sign_flips_are_those_of_scipy(n: int) -> None:
+    """Counting halves gives the p that SciPy gets from all 2^n patterns."""
+    for seed in range(5):
+        differences = _sets(n, 1, seed)[0] + 0.3
+        expected = stats.permutation_test(
+            (differences,), np.sum, permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+
+        assert sign_flip_test(differences) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_ties_in_sign_flips_count_as_extreme() -> None:
+    """Differences that are counts of images tie often; all patterns by hand agree."""
+    differences = np.array([3, 1, 0, -1, 2, 2, 0, -3, 5, 1]) / 10_000
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
+    sums = np.round(10_000 * differences @ signs)
+    expected = np.mean(np.abs(sums) >= 10)
+
+    assert sign_flip_test(differences) == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_difference_is_never_extreme() -> None:
+    """All zeros, a sum of zero, or a single pair, give p = 1."""
+    assert sign_flip_test([0.1]) == 1.0
+    assert sign_flip_test([0.0] * 20) == 1.0
+    assert sign_flip_test([0.1, -0.1, 0.2, -0.2]) == 1.0
+
+
+def test_many_pairs_are_sampled() -> None:
+    """Beyond 40 pairs random patterns give the p within Monte-Carlo error, always the same."""
+    differences = _sets(EXACT_FLIPS + 10, 1)[0] + 0.25
+
+    found = sign_flip_test(differences)
+
+    # for so many normal values the permutation test is the z test to within a thousandth
+    z = differences.sum() / math.sqrt((differences**2).sum())
+    assert found == pytest.approx(2 * stats.norm.sf(z), abs=0.003)
+    assert found == sign_flip_test(differences)
+
+
+@pytest.mark.parametrize("n", [2, 6, 20, 100])
+@pytest.mark.parametrize("difference", [0.0002, -0.0005, 0.001])
+def test_the_power_is_that_of_the_noncentral_distribution(n: int, difference: float) -> None:
+    """The power of a paired t-test agrees with SciPy's noncentral t to 1e-9."""
+    sd = 0.0006
+    shift = difference / sd * math.sqrt(n)
+    critical = stats.t.ppf(0.975, n - 1)
+    expected = stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
+
+    assert paired_power(n, difference, sd) == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1.0, 10), (0.5, 34), (0.1, 787)])
+def test_the_needed_pairs_are_those_of_the_power_tables(ratio: float, expected: int) -> None:
+    """Cohen's effect sizes 1, 0.5 and 0.1 need 10, 34 and 787 pairs; one fewer is too few."""
+    assert pairs_needed(ratio * 0.0005, 0.0005) == expected
+    assert paired_power(expected - 1, ratio, 1.0) < 0.8 <= paired_power(expected, ratio, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("difference", "sd", "expected"),
+    [(0.0, 0.1, None), (1.0, 0.0, 6), (9.0, 1.0, 6), (1e-9, 1.0, None)],
+)
+def test_the_needed_pairs_at_the_edges(difference: float, sd: float, expected: int | None) -> None:
+    """No difference can be told by no number; the clearest one needs six pairs."""
+    assert pairs_needed(difference, sd) == expected
+
+
+def test_the_standard_deviation_divides_by_n_minus_one() -> None:
+    """The values 1, 2 and 3 have a standard deviation of 1."""
+    assert standard_deviation([1.0, 2.0, 3.0]) == pytest.approx(1.0)
+
+
+def test_an_interval_holds_its_ends() -> None:
+    """An interval is closed, and plain it is a list of two."""
+    interval = Interval(0.1, 0.2)
+
+    assert 0.1 in interval
+    assert 0.2 in interval
+    assert 0.3 not in interval
+    assert interval.to_plain() == [0.1, 0.2]
