@@ -123,6 +123,32 @@ def _write(name: str, runs: list[dict[str, float]]) -> None:
     command = "python benchmarks/choose_quick.py"
     content = {"command": command, "split": "valid, 5,000 images, last epoch", "rows": rows}
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(RESULTS / "quick.md", _markdown(rows).encode())
+
+
+def _markdown(rows: list[dict]) -> str:
+    lines = [
+        "# How `smidgen/quick` was chosen",
+        "",
+        "`python benchmarks/choose_quick.py`: every candidate with the same random seeds under the",
+        "`tune` protocol (trained on 55,000 images, measured on the 5,000 of `valid` after the",
+        "last epoch; the test set is never opened). Percent; differences are paired by seed with the",
+        "8-epoch base, with their standard error. Seconds of training, one thread, on a shared",
+        "machine: a candidate's own seconds vary with what else ran, MACs x epochs do not.",
+        "",
+        "| candidate | parameters | MACs | epochs | MACs x epochs | n | mean valid | sd | loss |"
+        " difference | seconds |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        work = row["num_macs"] * row["epochs"] / 1e6
+        lines.append(
+            f"| {row['candidate']} | {row['num_params']:,} | {row['num_macs']:,} | {row['epochs']}"
+            f" | {work:.2f}M | {row['n']} | {row['mean']:.3f} | {row['sd']:.3f}"
+            f" | {row['mean_loss']:.4f} | {row['mean_difference']:+.3f} +- "
+            f"{row['standard_error']:.3f} | {row['seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,21 @@ when they are first used, so that importing smidgen costs nothing.
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smidgen.data import load_dataset
+    from smidgen.engines.plan import EpochPlan
+    from smidgen.errors import SmidgenError
+    from smidgen.network.network import Network
+    from smidgen.network.torch_module import to_torch
+    from smidgen.network.trace import trace
+    from smidgen.recipes.catalogue import RECIPES, get_recipe
+    from smidgen.recipes.recipe import Recipe
+    from smidgen.runs.record import RunRecord
+    from smidgen.runs.store import RunStore
+    from smidgen.training.loop import TrainOptions, train
+    from smidgen.training.planning import plan
 
 _HOMES = {
     "Network": "network.network",
@@ -25,7 +39,23 @@ _HOMES = {
     "SmidgenError": "errors",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [  # noqa: RUF022 - in the order of the pipeline
+    "Network",
+    "trace",
+    "to_torch",
+    "Recipe",
+    "RECIPES",
+    "get_recipe",
+    "load_dataset",
+    "EpochPlan",
+    "plan",
+    "RunRecord",
+    "RunStore",
+    "TrainOptions",
+    "train",
+    "SmidgenError",
+    "__version__",
+]
 
 try:
     __version__ = version("smidgen")

@@ -88,11 +88,11 @@ def test_the_interval_of_clopper_and_pearson_covers_in_simulation() -> None:
 
 
 def test_a_proportion_knows_its_share() -> None:
-    """The plain form holds count, total, share and interval."""
+    """A count of a total has its share and the interval of Clopper and Pearson."""
     found = proportion(3, 4)
 
-    low, high = found.interval.low, found.interval.high
-    assert found.to_plain() == {"count": 3, "total": 4, "share": 0.75, "interval": [low, high]}
+    assert (found.count, found.total, found.share) == (3, 4, 0.75)
+    assert found.interval == clopper_pearson(3, 4)
 
 
 @pytest.mark.parametrize("target", [-0.5, 0.0, 0.1, 3.0])
@@ -187,10 +187,9 @@ def test_the_standard_deviation_divides_by_n_minus_one() -> None:
 
 
 def test_an_interval_holds_its_ends() -> None:
-    """An interval is closed, and plain it is a list of two."""
+    """An interval is closed."""
     interval = Interval(0.1, 0.2)
 
     assert 0.1 in interval
     assert 0.2 in interval
     assert 0.3 not in interval
-    assert interval.to_plain() == [0.1, 0.2]

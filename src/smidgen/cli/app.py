@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from smidgen.cli import catalogue, data, models, runs, training
+from smidgen.cli import catalogue, compare, data, models, prove, runs, training
 
 app = typer.Typer(
     name="smidgen",
@@ -39,6 +39,8 @@ app.command("show")(catalogue.show)
 app.command("schema")(catalogue.schema)
 app.add_typer(data.app, name="data")
 app.command("train")(training.train)
+app.command("prove")(prove.prove)
+app.command("compare")(compare.compare)
 app.command("eval")(models.evaluate)
 app.command("predict")(models.predict)
 app.add_typer(runs.app, name="runs")

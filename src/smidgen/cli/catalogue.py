@@ -139,15 +139,17 @@ def _heading(recipe: "Recipe") -> str:
 
 def _settings(recipe: "Recipe") -> str:
     shape = "x".join(str(size) for size in recipe.network.input_shape)
+    changes, smoothing = recipe.augmentation, recipe.loss.label_smoothing
     lines = [
         f"data          {recipe.dataset}, images of {shape}",
         f"optimizer     {_brief(recipe.optimizer)}",
         f"schedule      {_brief(recipe.schedule)}",
         f"batch, epochs {recipe.batch_size}, {recipe.epochs}"
         + (f" (the last {recipe.clean_epochs} clean)" if recipe.clean_epochs else ""),
-        f"augmentation  {_brief(recipe.augmentation) if recipe.augmentation.transforms else 'none'}",
+        f"augmentation  {_brief(changes) if changes.transforms else 'none'}",
         f"normalization {_brief(recipe.normalization)}",
-        f"loss          {_brief(recipe.loss)}",
+        f"loss          {recipe.loss.name}"
+        + (f", label smoothing {smoothing}" if smoothing else ""),
     ]
     if recipe.averaging is not None:
         lines.append(f"averaging     {_brief(recipe.averaging)}")

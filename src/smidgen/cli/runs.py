@@ -1,20 +1,43 @@
 """`smidgen runs`: what was trained here."""
 
+import csv
+import dataclasses
+import io
 import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from smidgen.cli.options import RunsDir, store_at
 from smidgen.cli.tables import percent, table
 
-app = typer.Typer(help="List the runs made here.", invoke_without_command=True)
+if TYPE_CHECKING:
+    from smidgen.runs.listing import ListedRun
+    from smidgen.runs.record import RunRecord
+    from smidgen.runs.store import RunStore
+
+app = typer.Typer(
+    help="List the runs made here, show, remove and export them.", invoke_without_command=True
+)
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
+]
 
 
 @app.callback()
 def runs(
+    context: typer.Context,
     runs_dir: RunsDir = None,
+    recipe: Annotated[
+        str, typer.Option(help="Only runs of this recipe; * and ? stand for any characters.")
+    ] = "*",
+    sort: Annotated[
+        Literal["started", "run", "recipe", "seed", "params", "accuracy", "seconds"],
+        typer.Option(help="What to sort by; accuracy from the highest down."),
+    ] = "started",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
     """List the runs made here, oldest first; unfinished ones can be resumed.
@@ -22,47 +45,178 @@ def runs(
     For example:
 
         smidgen runs
+
+        smidgen runs --recipe 'era-s7/*' --sort accuracy
     """
-    from smidgen.errors import RunError
+    if context.invoked_subcommand is not None:
+        context.obj = runs_dir
+        return
+    from smidgen.runs.listing import list_runs
 
     store = store_at(runs_dir)
-    rows = []
-    for folder in store.folders():
-        try:
-            record = folder.record()
-        except RunError as error:  # one damaged record must not hide the others
-            print(f"warning: {error}", file=sys.stderr)
-            continue
-        result = record.result
-        rows.append(
-            {
-                "run": folder.name,
-                "recipe": record.recipe.name,
-                "seed": record.seed,
-                "protocol": record.protocol,
-                "engine": record.environment.engine,
-                "num_params": record.num_params,
-                "split": result.split if result else None,
-                "accuracy": result.accuracy if result else None,
-                "num_errors": result.num_errors if result else None,
-                "train_seconds": round(record.train_seconds, 1) if result else None,
-            }
-        )
+    rows, problems = list_runs(store, recipe, sort)
+    _warn(problems)
     if as_json:
-        print(json.dumps(rows))
-        return
-    if not rows:
+        print(json.dumps([dataclasses.asdict(row) for row in rows]))
+    elif rows:
+        print(_table(rows))
+    elif recipe == "*":
         print(f"No runs in `{store.root}` yet. `smidgen train` makes one.")
-        return
+    else:
+        print(f"No runs of `{recipe}` in `{store.root}`.")
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    run: RunName,
+    runs_dir: RunsDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record.")] = False,
+) -> None:
+    """Show one run: what was trained, where, every epoch, and what came out.
+
+    For example:
+
+        smidgen runs show last
+    """
+    folder = _store(context, runs_dir).find(run)
+    record = folder.record()
+    print(record.to_json() if as_json else _page(folder.name, record))
+
+
+@app.command()
+def rm(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="As for `show`.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Delete runs, finished or not, and print which.
+
+    For example:
+
+        smidgen runs rm smidgen-quick-s1-5a9cef1c
+    """
+    store = _store(context, runs_dir)
+    # all names are looked up before anything is deleted: a typo deletes nothing
+    found = {folder.path: folder for folder in [store.find(name) for name in names]}
+    for folder in found.values():
+        store.remove(folder)
+        print(f"Deleted {folder.path}")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--csv", metavar="FILE", help="File to write.")],
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write a table of all finished runs, one line each, accuracies as shares.
+
+    For example:
+
+        smidgen runs export --csv runs.csv
+    """
+    from smidgen.files import write_atomically
+    from smidgen.runs.index import IndexedRun
+
+    rows, problems = _store(context, runs_dir).index.runs()
+    _warn(problems)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(IndexedRun))
+    writer.writerows(dataclasses.astuple(row) for row in rows)
+    write_atomically(output, text.getvalue().encode())
+    print(f"{output}: {len(rows)} runs")
+
+
+@app.command()
+def rebuild(context: typer.Context, runs_dir: RunsDir = None) -> None:
+    """Make the index of runs anew from the folders; needed only if something seems wrong.
+
+    For example:
+
+        smidgen runs rebuild
+    """
+    count, problems = _store(context, runs_dir).index.rebuild()
+    _warn(problems)
+    print(f"{count} finished runs indexed")
+
+
+def _store(context: typer.Context, runs_dir: Path | None) -> "RunStore":
+    return store_at(runs_dir or context.obj)  # the option may stand before the subcommand
+
+
+def _warn(problems: list[str]) -> None:
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _table(rows: list["ListedRun"]) -> str:
     shown = [
         [
-            *list(row.values())[:6],
-            row["split"] or "unfinished",
-            None if row["accuracy"] is None else percent(row["accuracy"]),
-            row["num_errors"],
-            row["train_seconds"],
+            row.run,
+            row.recipe,
+            row.seed,
+            row.protocol,
+            row.engine,
+            row.num_params,
+            row.split or "unfinished",
+            None if row.accuracy is None else percent(row.accuracy),
+            row.num_errors,
+            None if row.train_seconds is None else f"{row.train_seconds:.1f}",
         ]
         for row in rows
     ]
     header = ["run", "recipe", "seed", "protocol", "engine", "params", "split", "accuracy"]
-    print(table([*header, "errors", "seconds"], shown, left=2))
+    return table([*header, "errors", "seconds"], shown, left=2)
+
+
+def _page(name: str, record: "RunRecord") -> str:
+    used, data, result = record.environment, record.data, record.result
+    facts = [
+        ("recipe", f"{record.recipe.name}, fingerprint {record.fingerprint[:8]}"),
+        ("network", f"{record.num_params:,} parameters, {record.num_macs:,} MACs"),
+        ("seed", f"{record.seed}, protocol {record.protocol}"),
+        ("data", f"{data.name}, {data.num_train:,} training images, sha256 {data.sha256[:8]}"),
+        ("engine", f"{used.engine} on {used.device}, threads: {used.threads}"),
+        ("machine", ", ".join(f"{key} {text}" for key, text in used.hardware.items())),
+        ("software", ", ".join(f"{key} {text}" for key, text in used.versions.items())),
+        ("started", record.started),
+    ]
+    if result is None:
+        facts.append(("result", f"none yet; continue with `smidgen train --resume {name}`"))
+    else:
+        facts += [
+            (
+                "result",
+                f"{percent(result.accuracy)} on {result.split}: {result.num_errors} errors in "
+                f"{result.num_images:,} images; epoch {result.epoch}, {result.selection}",
+            ),
+            (
+                "epochs' split",
+                f"last {percent(result.last_accuracy)}, mean of the last five "
+                f"{percent(result.mean_of_last_five)}, best {percent(result.best_accuracy)} "
+                f"(epoch {result.best_epoch})",
+            ),
+            ("time", f"{record.train_seconds:.1f} s of training, {record.wall_seconds:.1f} s"),
+        ]
+    lines = [name, *(f"{key:<14}{text}" for key, text in facts)]
+    return "\n".join([*lines, "", _epochs(record)]) if record.epochs else "\n".join(lines)
+
+
+def _epochs(record: "RunRecord") -> str:
+    header = ["epoch", "train loss", "train acc", "loss", "accuracy", "errors", "seconds", "lr"]
+    rows = [
+        [
+            epoch.epoch,
+            f"{epoch.train_loss:.4f}",
+            percent(epoch.train_accuracy),
+            f"{epoch.eval_loss:.4f}",
+            percent(epoch.eval_accuracy),
+            epoch.eval_num_errors,
+            f"{epoch.train_seconds + epoch.eval_seconds:.2f}",
+            f"{epoch.lr_last:.3g}",
+        ]
+        for epoch in record.epochs
+    ]
+    return table(header, rows, left=0)

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from smidgen.runs.store import RunFolder
     from smidgen.training.loop import Run
 
+Target = Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")]
+ProtocolOption = Annotated[
+    Literal["final", "tune", "origin"],
+    typer.Option(
+        "--protocol",
+        help="final: all images, last epoch on test. tune: hold out valid. origin: as the source.",
+    ),
+]
+
 
 def train(
     context: typer.Context,
-    target: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A recipe, or a JSON file.")
-    ] = None,
+    target: Target = None,
     settings: Setting = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 1,
     data_dir: DataDir = None,
@@ -30,10 +37,7 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="Continue an interrupted run: a name, prefix or `last`.")
     ] = None,
-    protocol: Annotated[
-        Literal["final", "tune", "origin"],
-        typer.Option(help="final: all images, last epoch on test. tune: hold out valid."),
-    ] = "final",
+    protocol: ProtocolOption = "final",
     engine: Annotated[
         Literal["auto", "native", "torch"], typer.Option(help="What does the arithmetic.")
     ] = "auto",
@@ -99,20 +103,20 @@ def _resume(folder: "RunFolder", data_dir: Path | None) -> "Run":
 
 
 def _load(recipe: "Recipe", data_dir: Path | None, or_stripes: bool) -> "tuple[Recipe, Dataset]":
+    from smidgen.cli.data import data_progress
     from smidgen.data import load_dataset
-    from smidgen.errors import DataMissingError, DownloadError
+    from smidgen.errors import DownloadError
 
     try:
-        return recipe, load_dataset(recipe.dataset, data_dir)
-    except (DataMissingError, DownloadError) as error:
+        with data_progress("bytes") as progress:
+            return recipe, load_dataset(recipe.dataset, data_dir, progress=progress)
+    except DownloadError as error:  # a folder that was named and lacks the files stays an error
         if not or_stripes:
             raise
         print(f"{error}\nShowing a run on the drawn `stripes` instead.", file=sys.stderr)
-        # the drawn set is small: shorter batches give the schedule enough steps
-        return (
-            recipe.replace(name=f"{recipe.name}-on-stripes", dataset="stripes", batch_size=32),
-            load_dataset("stripes"),
-        )
+    # the drawn set is small: shorter batches give the schedule enough steps
+    shown = recipe.replace(name=f"{recipe.name}-on-stripes", dataset="stripes", batch_size=32)
+    return shown, load_dataset("stripes")
 
 
 def _report(run: "Run", as_json: bool) -> None:

@@ -24,20 +24,14 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
         return "torch", ""
     obstacle = "" if device == "cpu" else f"the native engine runs on the CPU, not on `{device}`"
     if not obstacle:
-        obstacle = _native_obstacle(recipe)
+        from smidgen.engines.native.engine import obstacle_to
+
+        obstacle = (obstacle_to(recipe) or "").rstrip(".")
     if not obstacle:
         return "native", ""
     if choice == "native":
         raise EngineError(f"The native engine cannot run this: {obstacle}. Use `--engine torch`.")
     return "torch", obstacle
-
-
-def _native_obstacle(recipe: Recipe) -> str:
-    try:
-        from smidgen.engines.native.engine import supports
-    except ImportError:
-        return "it is not part of this version"
-    return supports(recipe.network, recipe) or ""
 
 
 def default_threads() -> int:

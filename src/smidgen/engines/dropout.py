@@ -2,8 +2,8 @@
 
 Element e (channels outermost, as in NCHW) of the image at position p of the batch, in the
 network's d-th dropout, at step s of the epoch, is kept if its 16 bits are at least
-round(rate * 65536), or 65535 if that is less. Two neighboring elements share one 32-bit hash; the even one takes the
-low half:
+round(rate * 65536), which is capped at 65535. Two neighboring elements share one 32-bit hash;
+the even one takes the low half:
 
     row  = mix(mix(mix(key ^ s * 0x9E3779B1) ^ d * 0x85EBCA77) ^ p * 0xC2B2AE3D)
     hash = mix(row ^ (e >> 1) * 0x9E3779B1)

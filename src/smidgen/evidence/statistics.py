@@ -42,37 +42,20 @@ class Interval:
     def __contains__(self, x: float) -> bool:
         return self.low <= x <= self.high
 
-    def to_plain(self) -> list[float]:
-        """Return [low, high]."""
-        return [self.low, self.high]
-
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """How many of how many, with a Clopper-Pearson interval of the underlying share."""
+    """How many of how many: the share seen, and a Clopper-Pearson interval of the true one."""
 
     count: int
     total: int
+    share: float
     interval: Interval
-
-    @property
-    def share(self) -> float:
-        """The share seen, in [0, 1]."""
-        return self.count / self.total
-
-    def to_plain(self) -> dict[str, object]:
-        """Return the machine-readable form."""
-        return {
-            "count": self.count,
-            "total": self.total,
-            "share": self.share,
-            "interval": self.interval.to_plain(),
-        }
 
 
 def proportion(count: int, total: int, confidence: float = CONFIDENCE) -> Proportion:
     """Return a count with its Clopper-Pearson interval; total at least 1."""
-    return Proportion(count, total, clopper_pearson(count, total, confidence))
+    return Proportion(count, total, count / total, clopper_pearson(count, total, confidence))
 
 
 def standard_deviation(values: Numbers) -> float:

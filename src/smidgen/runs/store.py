@@ -8,6 +8,7 @@
       best.safetensors    that of the best epoch, where an origin selects it
     runs/NAME.partial/    the same run before it is finished; the rename is the last step
     runs/.NAME.lock       held by the process that works on it
+    runs/.index.sqlite    a cache over the finished runs (`smidgen.runs.index`)
 
 NAME is the recipe's name, the seed and eight digits of the run's identity.
 """
@@ -15,11 +16,13 @@ NAME is the recipe's name, the seed and eight digits of the run's identity.
 import contextlib
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from smidgen.errors import RunError, UnknownNameError
-from smidgen.files import sha256_of, storage_errors, sync_folder, write_atomically
+from smidgen.files import locked, sha256_of, storage_errors, sync_folder, write_atomically
+from smidgen.runs.index import RunIndex
 from smidgen.runs.record import RunRecord
 from smidgen.runs.tensors import Metadata, Tensors, load_tensors, save_tensors
 
@@ -27,6 +30,7 @@ PARTIAL = ".partial"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 _KEPT_CHECKPOINTS = 2
 _SHORT = 8
+_REMOVED = ".removed-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +178,40 @@ class RunStore:
                 f"`{target}` is in the way: its record is damaged or that of another run. Move it."
             )
 
-    def finish(self, folder: RunFolder) -> RunFolder:
-        """Give an unfinished run its final name, durably, and return it there."""
+    def finish(self, folder: RunFolder, record: RunRecord | None = None) -> RunFolder:
+        """Give an unfinished run its final name, durably, index it, and return it there."""
         target = self.root / folder.name
         with storage_errors(target):
             os.replace(folder.path, target)
             sync_folder(self.root)
+        self.index.add(folder.name, record)
         return RunFolder(target)
+
+    @property
+    def index(self) -> RunIndex:
+        """What lists finished runs without reading every record."""
+        return RunIndex(self.root)
+
+    def remove(self, folder: RunFolder) -> None:
+        """Delete a run, finished or not; a kill leaves all of it or nothing that is listed.
+
+        Raises:
+            InUseError: A process is training it.
+            StorageError: It cannot be deleted.
+        """
+        root = folder.path.parent
+        lock = RunStore(root).lock_path(folder.name)
+        with (
+            locked(lock, wait=False, owner=f"The run `{folder.name}`", remove=True),
+            storage_errors(folder.path),
+        ):
+            doomed = root / f"{_REMOVED}{folder.path.name}"
+            if doomed.exists():
+                shutil.rmtree(doomed)
+            os.replace(folder.path, doomed)
+            sync_folder(root)
+            for leftover in root.glob(f"{_REMOVED}*"):  # of a removal that was killed, too
+                shutil.rmtree(leftover, ignore_errors=leftover != doomed)
 
 
 def run_name(recipe_name: str, seed: int, identity: str) -> str:

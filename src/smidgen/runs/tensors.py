@@ -1,7 +1,8 @@
 """Named arrays in safetensors files that notice when a single bit has changed.
 
 The file's own metadata carries a SHA-256 over everything else in it; safetensors alone
-verifies nothing.
+verifies nothing. All metadata stands under one key, as JSON: with several, safetensors writes
+them in an order that changes from file to file, and equal runs would have unequal files.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from smidgen.files import write_atomically
 Tensors = dict[str, np.ndarray]
 Metadata = dict[str, str]
 
-_DIGEST = "sha256"
+_KEY, _DIGEST = "smidgen", "sha256"
 _LONGEST_HEADER_BYTES = 4_000_000
 """Far above what a tiny model and its epoch log need; a hostile header stays cheap to refuse."""
 
@@ -29,10 +30,10 @@ def save_tensors(path: Path, tensors: Tensors, metadata: Metadata | None = None)
     Raises:
         StorageError: The file cannot be written; what stood there before is untouched.
     """
-    metadata = dict(metadata or {})
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    metadata[_DIGEST] = _digest(arrays, metadata)
-    write_atomically(path, save(arrays, metadata))
+    noted = dict(metadata or {})
+    noted[_DIGEST] = _digest(arrays, noted)
+    write_atomically(path, save(arrays, {_KEY: json.dumps(noted, sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[Tensors, Metadata]:
@@ -65,9 +66,9 @@ def _metadata(path: Path, content: bytes) -> Metadata:
         raise RunError(f"`{path}` is no complete safetensors file. Restore it or train again.")
     try:
         header = json.loads(content[8 : 8 + length])
-        found = header.get("__metadata__", {})
+        found = json.loads(header["__metadata__"][_KEY])
         return {str(key): str(text) for key, text in found.items()}
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         raise RunError(f"`{path}` is damaged: its header is not readable.") from None
 
 

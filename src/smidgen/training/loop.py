@@ -127,7 +127,7 @@ def _sit(
             return Run(there, there.record(), was_there=True)
         store.check_free(folder)
         finished = Sitting(record, splits, folder, listener, started).run()
-        return Run(store.finish(folder), finished)
+        return Run(store.finish(folder, finished), finished)
 
 
 def prepare(

@@ -1,7 +1,7 @@
 import errno
-import fcntl
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from smidgen.engines.native.library_cache import cached, check_space
 from smidgen.errors import CompilerError, StorageError
 
 KEY = "ab" * 16
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for open files")
 CONTENT = b"machine code"
 
 
@@ -138,6 +139,25 @@ def test_left_overs_of_killed_processes_are_swept(cache: Path, builder: Builder)
     assert set(folder.iterdir()) == {young, entry}
 
 
+def test_lock_of_a_dead_process_is_taken_and_kept_while_needed(cache: Path) -> None:
+    """A lock file from long ago is not swept by the very process that holds it now."""
+    lock = cache / "native" / f".{KEY}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    os.utime(lock, (0, 0))
+    held = []
+
+    def build(folder: Path) -> Path:
+        held.append(lock.exists())
+        (folder / "made").write_bytes(CONTENT)
+        return folder / "made"
+
+    cached(KEY, ".so", build)
+
+    assert held == [True]
+    assert not lock.exists()
+
+
 def test_file_in_place_of_the_cache_does_not_stop_anybody(
     cache: Path,
     temporary: Path,
@@ -165,6 +185,7 @@ def test_file_in_place_of_the_cache_does_not_stop_anybody(
     ]
 
 
+@needs_proc
 def test_full_cache_does_not_stop_anybody(
     cache: Path,
     temporary: Path,
@@ -197,6 +218,7 @@ def test_full_disk_that_a_compiler_met_counts_as_one(
     assert "no space left on the device" in caplog.text
 
 
+@needs_proc
 def test_no_space_anywhere_is_one_clear_line(
     cache: Path, temporary: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +235,7 @@ def test_no_space_anywhere_is_one_clear_line(
     )
 
 
+@needs_proc
 def test_file_system_without_locks_is_left_alone(
     cache: Path,
     temporary: Path,
@@ -221,6 +244,7 @@ def test_file_system_without_locks_is_left_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Where the cache cannot be locked, as on some network drives, it is not used."""
+    fcntl = pytest.importorskip("fcntl")
     flock = fcntl.flock
 
     def refuse(descriptor: int, operation: int) -> None:

@@ -110,4 +110,15 @@ INLINE void load_images(const Worker *w, int64_t block, V *x, Map map) {
     }
 }
 
+/* A batch as the network sees it, image by image, into `scores`. */
+INLINE void prepare_batch(const Job *job, int64_t step, int channels, int height, int width) {
+    const int64_t size = channels * height * width, first = step * job->batch_size;
+    float bordered[(height + 3) * (width + 3)];
+    for (int64_t row = first; row < first + job->batch_size && row < job->num_images; row++) {
+        float *pixels = job->scores + (row - first) * size;
+        prepare_image(job, row, pixels, bordered, channels, height, width);
+        for (int64_t i = 0; i < size; i++) pixels[i] = (pixels[i] - job->mean) * job->inverse_std;
+    }
+}
+
 #endif

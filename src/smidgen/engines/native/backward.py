@@ -162,8 +162,9 @@ class Backward:
         dx = self.gradient(stage.inputs[0])
         in_area, out_area = map_pair(stage, dx.area, dy.area)
         channels, _, width = flat_map(in_area.shape)
+        columns, step = stage.window.kernel[1], stage.window.stride[1]
         tile = row_tile(
-            channels // stage.groups, width, stage.window.kernel[1], 1, self.forward.lanes
+            channels // stage.groups, width, columns, 1, self.forward.lanes, multiple=step
         )
         arguments = (
             At(dy),

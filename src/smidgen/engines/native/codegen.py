@@ -36,6 +36,7 @@ class Program:
         norm_channels: Channels of all batch norms together.
         stored_vectors: Vectors kept for each block of a batch.
         scratch_vectors: Vectors that each thread needs.
+        training_calls: The calls of a training step, part after part.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Program:
     norm_channels: int
     stored_vectors: int
     scratch_vectors: int
+    training_calls: tuple[Call, ...]
 
     def working_bytes(self, batch_size: int, threads: int = 1) -> int:
         """Return the memory that training needs beside images, weights and moments."""
@@ -54,8 +56,15 @@ class Program:
         return blocks * per_block + threads * 4 * self.lanes * self.scratch_vectors
 
 
-def generate(network: Network, lanes: int) -> Program:
-    """Print the program that trains and evaluates a network."""
+def generate(network: Network, lanes: int, is_profiled: bool = False) -> Program:
+    """Print the program that trains and evaluates a network.
+
+    Args:
+        network: What to train.
+        lanes: Images side by side: 16, 8, 4 or 1.
+        is_profiled: Whether the program measures the seconds of each call; they are in its
+            array `smidgen_seconds`, in the order of `Program.training_calls`.
+    """
     layout = layout_of(network.graph)
     segments = cut(stages_of(network.graph, training=True))
     training = Forward(segments.stages, TrainingNumbers(layout), lanes, training=True)
@@ -70,19 +79,21 @@ def generate(network: Network, lanes: int) -> Program:
 
     scratch = max(plan.scratch_size, evaluation_plan.scratch_size)
     channels = max(flat_map(shape)[0] for shape in segments.stages.shapes.values())
-    functions = [
-        *(
-            _function(f"forward_{number}", part, plan, number)
-            for number, part in enumerate(forward)
-        ),
-        *(
-            _function(f"backward_{segments.last - 1 - number}", part, plan, len(forward) + number)
-            for number, part in enumerate(backward)
-        ),
-        _function("evaluate_block", part, evaluation_plan, 0),
-    ]
+    names = [f"forward_{number}" for number in range(len(forward))]
+    names += [f"backward_{number}" for number in reversed(range(len(backward)))]
+    functions, calls = [], []
+    for name, training_part, scratch_plan in zip(
+        names, [*forward, *backward], plan.scratch, strict=True
+    ):
+        timer = len(calls) if is_profiled else None
+        functions.append(_function(name, training_part, (plan.stored, scratch_plan), timer))
+        calls += training_part
+    places = (evaluation_plan.stored, evaluation_plan.scratch[0])
+    functions.append(_function("evaluate_block", part, places, None))
     tables = _tables(segments, layout, (plan.stored_size, scratch, channels))
-    source = "\n".join([_HEAD.format(lanes=lanes), *functions, tables, _TAIL])
+    timers = _TIMERS.format(count=len(calls)) if is_profiled else ""
+    image = ", ".join(map(str, network.input_shape))
+    source = "\n".join([_HEAD.format(lanes=lanes, image=image), timers, *functions, tables, _TAIL])
     return Program(
         source,
         lanes,
@@ -92,6 +103,7 @@ def generate(network: Network, lanes: int) -> Program:
         segments.stages.norm_channels,
         plan.stored_size,
         scratch + 4 * channels,
+        tuple(calls),
     )
 
 
@@ -141,22 +153,25 @@ def _load(forward: Forward) -> Part:
     return [*clear_border(images), load, *forward.sums(INPUT, were_taken=False)]
 
 
-def _function(name: str, part: Part, plan: Plan, number: int) -> str:
+def _function(
+    name: str, part: Part, places: tuple[dict[str, int], dict[str, int]], timer: int | None
+) -> str:
     lines = [f"static void {name}(Worker *w, int64_t block) {{", _LOCALS]
-    for call in part:
+    for number, call in enumerate(part):
         arguments = ", ".join(
-            _place(argument, plan, plan.scratch[number]) if isinstance(argument, At) else argument
+            _place(argument, *places) if isinstance(argument, At) else argument
             for argument in call.arguments
         )
         note = f" /* {call.what}: {call.kind} */" if call.what else ""
-        lines.append(f"    {call.function}({arguments});{note}")
+        text = f"{call.function}({arguments});"
+        lines.append(f"    {text if timer is None else f'TIMED({timer + number}, {text})'}{note}")
     return "\n".join([*lines, "}", ""])
 
 
-def _place(at: At, plan: Plan, scratch: dict[str, int]) -> str:
+def _place(at: At, stored: dict[str, int], scratch: dict[str, int]) -> str:
     name, inside = at.buffer.name, at.buffer.area.origin + at.offset
-    if name in plan.stored:
-        return f"stored + {plan.stored[name] + inside}"
+    if name in stored:
+        return f"stored + {stored[name] + inside}"
     return f"scratch + {scratch[name] + inside}"
 
 
@@ -195,9 +210,26 @@ def _tables(segments: Segments, layout: Layout, sizes: tuple[int, int, int]) -> 
 
 _HEAD = """/* Generated from a network; the kernels that it calls are in the headers. */
 #define LANES {lanes}
+#define IMAGE {image}
 #include "run.h"
 
 static const Program program;
+"""
+
+_TIMERS = """#include <time.h>
+EXPORT(smidgen_seconds) double smidgen_seconds[{count}];
+
+static double now(void) {{
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time); /* other programs' turns do not count */
+    return time.tv_sec + 1e-9 * time.tv_nsec;
+}}
+
+#define TIMED(timer, call)                       \\
+    {{                                            \\
+        double before = now();                   \\
+        call smidgen_seconds[timer] += now() - before; \\
+    }}
 """
 
 _LOCALS = """    V *stored = w->stored + block * program.stored, *scratch = w->scratch;
@@ -219,4 +251,8 @@ static const Program program = {{
 
 _TAIL = """EXPORT(smidgen_train) void smidgen_train(Job *job, int thread) { train(job, &program, thread); }
 EXPORT(smidgen_evaluate) void smidgen_evaluate(Job *job, int thread) { evaluate(job, &program, thread); }
+EXPORT(smidgen_update) void smidgen_update(Job *job, int step) {
+    update(job, job->schedule[step], 0, program.num_weights);
+}
+EXPORT(smidgen_prepare) void smidgen_prepare(Job *job, int step) { prepare_batch(job, step, IMAGE); }
 """

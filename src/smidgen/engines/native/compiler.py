@@ -156,11 +156,18 @@ def compile_wasm(
         CompilerError: No zig, or it failed.
         StorageError: No folder can be written at all.
     """
+    try:
+        zig = find_compiler("zig")
+    except CompilerError as error:
+        raise CompilerError(
+            "WebAssembly is made by the compiler zig, which was not found. "
+            'Run `pip install "smidgen[native]"`.'
+        ) from error
     flags = [*WASM_FLAGS, *COMMON_FLAGS, options.optimize]
     flags += [f"-Wl,--export={name}" for name in exports]
     job = _Job(
         kind=_Kind("WebAssembly module", ".wasm", (b"\0asm",)),
-        compiler=find_compiler("zig"),
+        compiler=zig,
         flags=flags,
         sources={"network.c": source},
         libraries=("-lm",),

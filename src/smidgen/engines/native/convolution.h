@@ -114,20 +114,18 @@ INLINE void conv_forward(const V *x, Map in, const float *weight, const float *b
     }
 }
 
-/* `tile.inputs` channels x `tile.columns` columns of one row of dx. The kernel rows that reach
- * the row are a range known beforehand; taps beyond the edges are cut at compile time, since
- * x0 and all widths are constants. Each dy loaded feeds inputs x kernel columns multiply-adds. */
+/* `tile.inputs` channels x `tile.columns` columns of one row of dx, from columns first..last of
+ * dy (counted from the tile's own). The kernel rows that reach the row are a range known
+ * beforehand; taps beyond the tile are cut at compile time. Each dy loaded feeds
+ * inputs x kernel columns multiply-adds. */
 INLINE void conv_input_tile(const V *dy, Map out, int outputs, const float *weight, int inputs, V *dx,
-                            Map in, Window k, int iy, int x0, Tile tile, int add) {
+                            Map in, Window k, int iy, int first, int last, Tile tile, int add) {
     V acc[MAX_SUMS];
     const int area = k.rows * k.columns, shifted = iy + k.top;
     int low = shifted - (out.height - 1) * k.step_y;
     low = low > 0 ? low : 0;
     low += (shifted - low) % k.step_y;
     const int high = shifted < k.rows - 1 ? shifted : k.rows - 1;
-    const int from = x0 + k.left - k.columns + 1, to = (x0 + tile.columns - 1 + k.left) / k.step_x;
-    const int first = from > 0 ? (from + k.step_x - 1) / k.step_x : 0;
-    const int last = to < out.width - 1 ? to : out.width - 1;
     UNROLL for (int i = 0; i < tile.inputs * tile.columns; i++) acc[i] = (V){};
     for (int o = 0; o < outputs; o++) {
         for (int ky = low; ky <= high; ky += k.step_y) {
@@ -137,7 +135,7 @@ INLINE void conv_input_tile(const V *dy, Map out, int outputs, const float *weig
                 V value = row[ox];
                 KEEP(value);
                 UNROLL for (int kx = 0; kx < k.columns; kx++) {
-                    const int column = ox * k.step_x + kx - k.left - x0;
+                    const int column = ox * k.step_x + kx - k.left;
                     if (column >= 0 && column < tile.columns)
                         UNROLL for (int c = 0; c < tile.inputs; c++)
                             acc[c * tile.columns + column] += value * w[c * area + kx];
@@ -147,19 +145,40 @@ INLINE void conv_input_tile(const V *dy, Map out, int outputs, const float *weig
     }
     UNROLL for (int c = 0; c < tile.inputs; c++)
         UNROLL for (int i = 0; i < tile.columns; i++) {
-            V *target = dx + c * in.plane + x0 + i;
+            V *target = dx + c * in.plane + i;
             *target = add ? *target + acc[c * tile.columns + i] : acc[c * tile.columns + i];
         }
 }
 
+INLINE int smaller(int a, int b) { return a < b ? a : b; }
+
+/* A row in tiles. Those in the middle, far from both edges of dy, are one loop; at the edges
+ * each is code of its own with its taps cut. `tile.columns` is a multiple of the stride unless
+ * it is the whole row. */
 INLINE void conv_input_row(const V *dy, Map out, int outputs, const float *weight, int inputs, V *dx,
                            Map in, Window k, int iy, Tile tile, int add) {
-    Tile last = tile;
-    last.columns = in.width % tile.columns;
-    UNROLL for (int x0 = 0; x0 <= in.width - tile.columns; x0 += tile.columns)
-        conv_input_tile(dy, out, outputs, weight, inputs, dx, in, k, iy, x0, tile, add);
-    if (last.columns)
-        conv_input_tile(dy, out, outputs, weight, inputs, dx, in, k, iy, in.width - last.columns, last, add);
+    const int step = tile.columns / k.step_x; /* columns of dy from tile to tile */
+    const int reach = k.columns - 1 - k.left;  /* of dx before the tile that dy columns before it touch */
+    const int first = reach > 0 ? -(reach / k.step_x) : (-reach + k.step_x - 1) / k.step_x;
+    const int last = (tile.columns - 1 + k.left) / k.step_x, tiles = in.width / tile.columns;
+    const int whole = (first < 0 || step == 0) ? 1 : 0; /* tiles at the left edge */
+    const int fitting = step == 0 || out.width - 1 < last ? 0 : (out.width - 1 - last) / step + 1;
+    const int right = smaller(tiles, fitting > whole ? fitting : whole);
+    UNROLL for (int i = 0; i < whole; i++)
+        conv_input_tile(dy, out, outputs, weight, inputs, dx, in, k, iy, first > 0 ? first : 0,
+                        smaller(last, out.width - 1), tile, add);
+    for (int i = whole; i < right; i++)
+        conv_input_tile(dy + i * step, out, outputs, weight, inputs, dx + i * tile.columns, in, k, iy, first,
+                        last, tile, add);
+    UNROLL for (int i = right; i < tiles; i++)
+        conv_input_tile(dy + i * step, out, outputs, weight, inputs, dx + i * tile.columns, in, k, iy,
+                        first > -i * step ? first : -i * step, smaller(last, out.width - 1 - i * step), tile, add);
+    Tile rest = tile;
+    rest.columns = in.width % tile.columns;
+    if (rest.columns)
+        conv_input_tile(dy + tiles * step, out, outputs, weight, inputs, dx + tiles * tile.columns, in, k, iy,
+                        first > -tiles * step ? first : -tiles * step,
+                        smaller((rest.columns - 1 + k.left) / k.step_x, out.width - 1 - tiles * step), rest, add);
 }
 
 /* dx (+)= what dy says about the input. */

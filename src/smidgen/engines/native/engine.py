@@ -55,6 +55,7 @@ class NativeEngine:
         seed: Decides the initial weights.
         threads: How many cores to use; the numbers that come out do not depend on it.
         compile_options: Compiler, lanes and optimization; None for the best of this machine.
+        program: The generated program, where it is at hand; it must fit the lanes.
 
     Raises:
         CompilerError: No C compiler, or it failed.
@@ -72,11 +73,12 @@ class NativeEngine:
         seed: int = 1,
         threads: int = 1,
         compile_options: CompileOptions | None = None,
+        program: Program | None = None,
     ) -> None:
         self.network, self.recipe, self.threads = network, recipe, threads
         options = compile_options or CompileOptions()
         lanes = lanes_of_host() if options.lanes is None else options.lanes
-        self.program: Program = generate(network, lanes)
+        self.program = generate(network, lanes) if program is None else program
         self._library = load_library(compile_library(self.program.source, options))
         self._images = np.ascontiguousarray(images, dtype=np.uint8)
         self._labels = np.ascontiguousarray(labels, dtype=np.int32)
@@ -112,19 +114,35 @@ class NativeEngine:
 
     def gradients(self, plan: EpochPlan, step: int = 0) -> tuple[float, Tensors]:
         """Return mean loss and every parameter's gradient of one batch, changing nothing."""
-        rows = plan.rows(step)
-        job, kept = self._training_job(plan)
+        only = plan.only(step)
+        job, kept = self._training_job(only)
         job.updates = 0
-        job.order = plan.order[rows].ctypes.data
-        part = np.ascontiguousarray(plan.order[rows])
-        job.order, job.num_images, job.num_steps = part.ctypes.data, len(part), 1
         self._run("smidgen_train", job, lambda: False)
         del kept
         if job.broken:
             raise NonFiniteError(f"Not a finite number in epoch {plan.epoch}.", step)
         views = self._tensor_views(self._gradient, self._statistics)
         trainable = self.program.layout.weights
-        return job.loss / len(part), {name: views[name].copy() for name in trainable}
+        return job.loss / len(only.order), {name: views[name].copy() for name in trainable}
+
+    def update(self, gradients: Tensors, plan: EpochPlan, step: int) -> None:
+        """Make the update of one step of a plan from gradients found elsewhere."""
+        job, kept = self._training_job(plan)
+        views = self._tensor_views(self._gradient, self._statistics)
+        for name, gradient in gradients.items():
+            views[name][...] = gradient
+        self._library.smidgen_update(ctypes.byref(job), step)
+        del kept
+
+    def batch(self, plan: EpochPlan, step: int) -> np.ndarray:
+        """Return a batch as the network sees it: float32 (B, C, H, W)."""
+        rows = plan.rows(step)
+        images = np.zeros((rows.stop - rows.start, *self.network.input_shape), dtype=np.float32)
+        job, kept = self._training_job(plan)
+        job.scores = images.ctypes.data
+        self._library.smidgen_prepare(ctypes.byref(job), step)
+        del kept
+        return images
 
     def logits(
         self, images: np.ndarray, split: SplitName = "eval", weights: WeightsName = "raw"

@@ -77,7 +77,9 @@ def _cached(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) 
         if entry := _verified(folder, key):
             return entry
         make_folder(folder)
-        with locked(folder / f".{key}{_LOCK_SUFFIX}", remove=True):
+        lock = folder / f".{key}{_LOCK_SUFFIX}"
+        with locked(lock, remove=True):
+            lock.touch()  # a dead process may have left it long ago, and nobody shall sweep it now
             return _verified(folder, key) or _build(folder, key, suffix, build)
 
 

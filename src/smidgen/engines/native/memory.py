@@ -38,18 +38,23 @@ def plan_memory(parts: list[Part], stored_values: frozenset[str]) -> Plan:
             are computed again in each part. Gradients are stored if two parts mention them.
     """
     buffers = {buffer.name: buffer for part in parts for call in part for buffer in call.buffers}
-    seen: dict[str, list[int]] = {name: [] for name in buffers}
+    in_parts: dict[str, set[int]] = {name: set() for name in buffers}
+    times: dict[str, list[int]] = {name: [] for name in buffers}
+    time = 0
     for number, part in enumerate(parts):
-        for name in {buffer.name for call in part for buffer in call.buffers}:
-            seen[name].append(number)
+        for call in part:
+            time += 1
+            for buffer in call.buffers:
+                in_parts[buffer.name].add(number)
+                times[buffer.name].append(time)
     kept = {
         name
         for name, buffer in buffers.items()
-        if (name in stored_values if buffer.is_value else len(seen[name]) > 1)
+        if (name in stored_values if buffer.is_value else len(in_parts[name]) > 1)
     }
     plan = Plan()
     plan.stored, plan.stored_size = _place(
-        _Life(name, buffers[name].area.size, seen[name][0], seen[name][-1]) for name in kept
+        _Life(name, buffers[name].area.size, times[name][0], times[name][-1]) for name in kept
     )
     for part in parts:
         offsets, size = _place(_lives_within(part, kept))

@@ -42,10 +42,12 @@ INLINE VI keeps(VU bits, int odd, uint32_t threshold) {
     return (VI)half >= (VI)splat_bits(threshold);
 }
 
+enum { CHAINS = 4 }; /* as many independent sums hide the four cycles of an addition */
+
 /* One channel's numbers, and the totals that the backward pass takes there. */
 typedef struct {
     V scale, shift, slope, mean;
-    V sum, product, slope_sum;
+    V sum[CHAINS], product[CHAINS], slope_sum;
 } Channel;
 
 INLINE Channel channel_of(Pointwise p, int c, const float *scale, const float *shift, const float *slopes,
@@ -67,7 +69,7 @@ INLINE V pointwise_value(V x, VI kept, const Channel *channel, Pointwise p) {
     return p.factor == 1.0f ? x : x * p.factor;
 }
 
-INLINE V pointwise_slope(V x, V g, VI kept, Channel *channel, Pointwise p) {
+INLINE V pointwise_slope(V x, V g, VI kept, Channel *channel, int chain, Pointwise p) {
     if (p.threshold) g = keep_where(kept, g);
     if (p.factor != 1.0f) g *= p.factor;
     V z = p.has_norm ? x * channel->scale + channel->shift : x;
@@ -75,16 +77,16 @@ INLINE V pointwise_slope(V x, V g, VI kept, Channel *channel, Pointwise p) {
     if (p.activation == RELU) g = keep_where(z > 0, g);
     if (p.activation == LEAKY_RELU) g = choose(z > 0, g, g * channel->slope);
     if (p.has_norm) {
-        channel->sum += g;
-        channel->product += g * (x - channel->mean);
+        channel->sum[chain] += g;
+        channel->product[chain] += g * (x - channel->mean);
     }
     return g;
 }
 
 /* Element i of a row, forward (`g` is NULL: x to out) or backward (g and x to out). */
-INLINE void pointwise_element(const V *x, const V *g, V *out, int i, VI kept, Channel *channel, Pointwise p,
-                              int add) {
-    V value = g ? pointwise_slope(x[i], g[i], kept, channel, p) : pointwise_value(x[i], kept, channel, p);
+INLINE void pointwise_element(const V *x, const V *g, V *out, int i, int chain, VI kept, Channel *channel,
+                              Pointwise p, int add) {
+    V value = g ? pointwise_slope(x[i], g[i], kept, channel, chain, p) : pointwise_value(x[i], kept, channel, p);
     out[i] = add ? out[i] + value : value;
 }
 
@@ -93,22 +95,20 @@ INLINE void pointwise_element(const V *x, const V *g, V *out, int i, VI kept, Ch
 INLINE void pointwise_row(const V *x, const V *g, V *out, int width, int element, VU rows, Channel *channel,
                           Pointwise p, int add) {
     int i = 0;
-    if (!p.threshold) {
-        for (; i < width; i++) pointwise_element(x, g, out, i, (VI){}, channel, p, add);
-        return;
-    }
-    if (element & 1) {
+    if (p.threshold && (element & 1)) {
         VU bits = dropout_bits(rows, element >> 1);
-        pointwise_element(x, g, out, i++, keeps(bits, 1, p.threshold), channel, p, add);
+        pointwise_element(x, g, out, i++, 0, keeps(bits, 1, p.threshold), channel, p, add);
     }
-    for (; i + 1 < width; i += 2) {
-        VU bits = dropout_bits(rows, (element + i) >> 1);
-        pointwise_element(x, g, out, i, keeps(bits, 0, p.threshold), channel, p, add);
-        pointwise_element(x, g, out, i + 1, keeps(bits, 1, p.threshold), channel, p, add);
-    }
-    if (i < width) {
-        VU bits = dropout_bits(rows, (element + i) >> 1);
-        pointwise_element(x, g, out, i, keeps(bits, 0, p.threshold), channel, p, add);
+    for (; i + CHAINS <= width; i += CHAINS)
+        UNROLL for (int j = 0; j < CHAINS; j += 2) {
+            VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){};
+            pointwise_element(x, g, out, i + j, j, keeps(bits, 0, p.threshold), channel, p, add);
+            pointwise_element(x, g, out, i + j + 1, j + 1, keeps(bits, 1, p.threshold), channel, p, add);
+        }
+    for (int j = 0; i + j < width; j++) {
+        VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){};
+        VI kept = j & 1 ? keeps(bits, 1, p.threshold) : keeps(bits, 0, p.threshold);
+        pointwise_element(x, g, out, i + j, 0, kept, channel, p, add);
     }
 }
 
@@ -136,8 +136,13 @@ INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, M
                           dz + c * to.plane + row * to.pitch, in.width, (c * in.height + row) * in.width, rows,
                           &channel, p, add);
         if (p.has_norm) {
-            sums[2 * c] = sum_lanes_wide(widen(channel.sum));
-            sums[2 * c + 1] = sum_lanes_wide(widen(channel.product));
+            VD sum = {}, product = {};
+            UNROLL for (int i = 0; i < CHAINS; i++) {
+                sum += widen(channel.sum[i]);
+                product += widen(channel.product[i]);
+            }
+            sums[2 * c] = sum_lanes_wide(sum);
+            sums[2 * c + 1] = sum_lanes_wide(product);
         }
         if (p.has_slopes)
             slope_gradient[c] = (add_slopes ? slope_gradient[c] : 0.0f) + sum_lanes(channel.slope_sum);

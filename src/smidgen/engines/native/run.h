@@ -129,15 +129,17 @@ static Worker worker_of(Job *job, const Program *p, int thread) {
     return w;
 }
 
-static void run_part(Worker *w, Part part, int64_t blocks) {
+/* Runs a part for the thread's blocks. Every other part walks them backwards, and so begins with
+ * those that the part before it has left in the cache. */
+static void run_part(Worker *w, Part part, int64_t blocks, int backwards) {
     const int64_t threads = w->job->threads;
-    for (int64_t block = blocks * w->thread / threads; block < blocks * (w->thread + 1) / threads; block++)
-        part(w, block);
+    const int64_t from = blocks * w->thread / threads, to = blocks * (w->thread + 1) / threads;
+    for (int64_t i = from; i < to; i++) part(w, backwards ? from + to - 1 - i : i);
 }
 
 static void take_gradients(Worker *w, const Program *p, int64_t blocks) {
     for (int segment = 0; segment < p->segments; segment++) {
-        run_part(w, p->forward[segment], blocks);
+        run_part(w, p->forward[segment], blocks, segment & 1);
         if (segment + 1 == p->segments) break;
         wait_for_others(w->job);
         find_statistics(w, p, segment + 1, blocks);
@@ -145,7 +147,7 @@ static void take_gradients(Worker *w, const Program *p, int64_t blocks) {
     for (int segment = p->segments - 2; segment >= 0; segment--) {
         wait_for_others(w->job);
         find_slopes(w, p, segment + 1, blocks);
-        run_part(w, p->backward[segment], blocks);
+        run_part(w, p->backward[segment], blocks, segment & 1);
     }
     wait_for_others(w->job);
 }
@@ -193,7 +195,7 @@ static void train(Job *job, const Program *p, int thread) {
 static void evaluate(Job *job, const Program *p, int thread) {
     Worker w = worker_of(job, p, thread);
     w.count = job->num_images;
-    run_part(&w, p->evaluate, (w.count + LANES - 1) / LANES);
+    run_part(&w, p->evaluate, (w.count + LANES - 1) / LANES, 0);
 }
 
 #endif

@@ -27,8 +27,13 @@ class Tile:
 
 
 @cache
-def row_tile(channels: int, width: int, kernel: int, step: int, lanes: int) -> tuple[int, int]:
-    """Return (channels, columns) of a row that are summed at once, forward or scattering back."""
+def row_tile(
+    channels: int, width: int, kernel: int, step: int, lanes: int, multiple: int = 1
+) -> tuple[int, int]:
+    """Return (channels, columns) of a row that are summed at once, forward or scattering back.
+
+    The columns are a multiple of `multiple`, or the whole row.
+    """
 
     def price(tile: tuple[int, int]) -> float:
         return sum(
@@ -46,6 +51,7 @@ def row_tile(channels: int, width: int, kernel: int, step: int, lanes: int) -> t
         for part in range(1, channels + 1)
         for columns in range(1, width + 1)
         if part * columns <= _SUMS.get(lanes, 12)
+        and (columns % multiple == 0 or columns == width)
     ]
     # among equals the one with fewer different pieces is less code
     return min(tiles, key=lambda tile: (price(tile), channels % tile[0] + width % tile[1] > 0))

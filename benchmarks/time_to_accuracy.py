@@ -1,0 +1,104 @@
+"""Wall seconds from process start to the end of `smidgen/quick`, and what accuracy that buys.
+
+    python benchmarks/time_to_accuracy.py [--data-dir DIR] [--seeds 20] [--threads 2]
+
+Each seed is a fresh process (`smidgen train smidgen/quick`, data on disk). Warm: the generated C
+is compiled already. Cold: an empty cache, so the compiler runs. Between them, the ordinary way:
+`mnist-99-4` as its origin trains it (PIL transforms in a DataLoader with 2 workers), one epoch
+timed and multiplied by its 19. Writes `docs/results/time_to_accuracy.json`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, median, stdev
+
+import torch
+from ordinary import OrdinaryTraining
+
+from smidgen.data import load_dataset
+from smidgen.recipes.catalogue import get_recipe
+from smidgen.training.environment import describe_environment
+
+RESULT = Path(__file__).parent.parent / "docs" / "results" / "time_to_accuracy.json"
+COLD_RUNS = 3
+ORDINARY_ROUNDS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 4))
+    options = parser.parse_args()
+    if options.data_dir is not None:
+        os.environ["SMIDGEN_DATA"] = str(options.data_dir)
+    _one_run(1, options.threads, cache=None)  # fills the compile cache
+    warm, cold, ordinary = [], [], []
+    ordinary_way = _ordinary_way(options.data_dir, options.threads)
+    for seed in range(1, options.seeds + 1):
+        warm.append(_one_run(seed, options.threads, cache=None))
+        if len(cold) < COLD_RUNS:
+            with tempfile.TemporaryDirectory() as cache:
+                cold.append(_one_run(seed, options.threads, cache))
+        if len(ordinary) < ORDINARY_ROUNDS:
+            ordinary.append(_epoch_seconds(ordinary_way))
+    epochs = get_recipe("mnist-99-4").epochs
+    accuracies = [100 * run["accuracy"] for run in warm]
+    content = {
+        "command": "python benchmarks/time_to_accuracy.py",
+        "threads": options.threads,
+        "hardware": describe_environment("native", "cpu", options.threads).hardware,
+        "recipe": "smidgen/quick",
+        "num_params": warm[0]["num_params"],
+        "epochs": warm[0]["epochs"],
+        "n": len(warm),
+        "mean_accuracy": round(mean(accuracies), 3),
+        "sd_accuracy": round(stdev(accuracies), 3),
+        "min_accuracy": round(min(accuracies), 2),
+        "warm_process_seconds": round(median(run["process"] for run in warm), 2),
+        "warm_training_seconds": round(median(run["train_seconds"] for run in warm), 2),
+        "cold_process_seconds": round(median(run["process"] for run in cold), 2),
+        "ordinary_recipe": "mnist-99-4",
+        "ordinary_epoch_seconds": round(median(ordinary), 1),
+        "ordinary_seconds": round(epochs * median(ordinary)),
+    }
+    content["ratio"] = round(content["ordinary_seconds"] / content["warm_process_seconds"], 1)
+    print(json.dumps(content, indent=1))
+    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _one_run(seed: int, threads: int, cache: str | None) -> dict[str, float]:
+    environment = os.environ | ({"SMIDGEN_CACHE": cache} if cache else {})
+    command = [sys.executable, "-m", "smidgen", "train", "smidgen/quick", "--json"]
+    with tempfile.TemporaryDirectory() as runs:
+        command += ["--engine", "native", "--threads", str(threads), "--seed", str(seed)]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--runs-dir", runs], env=environment, check=True, capture_output=True
+        )
+        seconds = time.perf_counter() - start
+    return json.loads(done.stdout.splitlines()[-1]) | {"process": seconds}
+
+
+def _ordinary_way(data_dir: Path | None, threads: int) -> OrdinaryTraining:
+    torch.set_num_threads(threads)
+    way = OrdinaryTraining(get_recipe("mnist-99-4"), load_dataset("mnist", data_dir).train)
+    way.steps(5)  # starts the workers
+    way.steps()  # to the end of the epoch
+    return way
+
+
+def _epoch_seconds(way: OrdinaryTraining) -> float:
+    start = time.perf_counter()
+    way.steps()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

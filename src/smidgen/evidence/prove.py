@@ -1,0 +1,142 @@
+"""`prove`: a recipe and many random seeds in, runs over all cores, one `Proof` out."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from smidgen.data.dataset import Dataset
+from smidgen.engines.choose import EngineChoice
+from smidgen.errors import InterruptedRunError, RunError
+from smidgen.evidence.pool import SeedPool
+from smidgen.evidence.proof import Proof, SeedFailure
+from smidgen.evidence.statements import STAY_EPOCHS, proof_of
+from smidgen.evidence.worker import Failed, Finished, Job, Message
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.record import Protocol, identity_of
+from smidgen.runs.store import RunFolder, RunStore
+from smidgen.training.interrupts import stop_on_signal
+from smidgen.training.listener import Listener
+from smidgen.training.loop import TrainOptions, prepare
+
+
+@dataclass(frozen=True, slots=True)
+class ProveOptions:
+    """What is chosen beside recipe and seeds.
+
+    Args:
+        protocol: As in `TrainOptions`; a claim is made under `final`.
+        engine: As in `TrainOptions`.
+        device: A torch device.
+        workers: Processes at once, one thread each; None for as many as there are cores.
+        target: A share in (0, 1]; None for what the recipe's budget names, if anything.
+        stay_epochs: How many last epochs must be at the target to stay there; at least 1.
+    """
+
+    protocol: Protocol = "final"
+    engine: EngineChoice = "auto"
+    device: str = "cpu"
+    workers: int | None = None
+    target: float | None = None
+    stay_epochs: int = STAY_EPOCHS
+
+    def __post_init__(self) -> None:
+        if self.target is not None and not 0.0 < self.target <= 1.0:
+            raise RunError(f"`target` is a share above 0 and at most 1, not {self.target:g}.")
+        if self.stay_epochs < 1:
+            raise RunError(f"`stay_epochs` must be at least 1, not {self.stay_epochs}.")
+        if self.workers is not None and self.workers < 1:
+            raise RunError(f"`workers` must be at least 1, not {self.workers}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProveListener:
+    """What is told how a proof goes on; every function may be left out.
+
+    Args:
+        on_start: Called once with the seeds that are there already, by seed the run's
+            folder, and the seeds that are trained now.
+        on_message: Called with what the processes tell, in the order it comes.
+        on_note: Called with a line a person should read, such as which engine was chosen.
+    """
+
+    on_start: Callable[[dict[int, RunFolder], list[int]], None] = lambda there, missing: None
+    on_message: Callable[[Message], None] = lambda message: None
+    on_note: Callable[[str], None] = lambda text: None
+
+
+def prove(
+    recipe: Recipe,
+    dataset: Dataset,
+    store: RunStore,
+    seeds: Sequence[int] = range(1, 21),
+    options: ProveOptions | None = None,
+    listener: ProveListener | None = None,
+) -> Proof:
+    """Train a recipe with many seeds, each on a core of its own, and state what they say.
+
+    Seeds that are in the store are not trained again, and one that was cut short goes on where
+    it stopped; so a proof that was killed is continued by asking for it again. Two proofs of
+    one recipe at the same time share the work.
+
+    Raises:
+        RunError: No seeds, a seed twice, or not one seed that gave a run.
+        InterruptedRunError: SIGINT or SIGTERM came; finished runs and epochs are saved.
+        SmidgenError: As `train`, for what would stop every seed.
+    """
+    options, listener = options or ProveOptions(), listener or ProveListener()
+    _check_seeds(seeds)
+    chosen = TrainOptions(options.protocol, options.engine, options.device, threads=1)
+    first, _ = prepare(recipe, dataset, seeds[0], chosen, Listener(on_note=listener.on_note))
+    # as chosen here, so that no process chooses, and notes, anew
+    chosen = replace(chosen, engine=first.environment.engine)
+    there: dict[int, RunFolder] = {}
+    for seed in seeds:
+        identity = identity_of(recipe, seed, first.protocol, first.environment, dataset.sha256)
+        folder = store.finished(identity)
+        if folder is not None:
+            there[seed] = folder
+    missing = [seed for seed in seeds if seed not in there]
+    listener.on_start(there, missing)
+    job = Job(recipe, dataset, store, chosen)
+    runs, failures = _train_all(job, missing, options.workers or num_cores(), listener)
+    if not there and not runs:
+        raise RunError(f"No seed gave a run. Seed {failures[0].seed}: {failures[0].reason}")
+    target = recipe.budget.target_accuracy if options.target is None else options.target
+    return proof_of([*there.values(), *runs], target, options.stay_epochs, failures)
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds:
+        raise RunError("A proof needs at least one seed.")
+    if len(set(seeds)) < len(seeds):
+        twice = next(seed for seed in seeds if list(seeds).count(seed) > 1)
+        raise RunError(f"Seed {twice} is named twice; a repeated seed proves nothing.")
+
+
+def _train_all(
+    job: Job, seeds: Sequence[int], num_workers: int, listener: ProveListener
+) -> tuple[list[RunFolder], list[SeedFailure]]:
+    runs: list[RunFolder] = []
+    failures: list[SeedFailure] = []
+    with stop_on_signal() as stop:
+        for message in SeedPool(job, seeds, num_workers).run(stop):
+            match message:
+                case Finished():
+                    runs.append(RunFolder(job.store.root / message.run))
+                case Failed():
+                    failures.append(SeedFailure(message.seed, message.reason))
+            listener.on_message(message)
+        if stop.signal_number is not None:
+            raise InterruptedRunError(
+                f"Stopped with {len(runs)} of {len(seeds)} missing runs finished; the finished "
+                "epochs of the others are saved. The same command goes on from there.",
+                stop.signal_number,
+            )
+    return runs, sorted(failures, key=lambda failure: failure.seed)

@@ -1,0 +1,237 @@
+"""Models in other people's Python files, read in a child process with limits.
+
+Reading a model means running its file. The child has a time limit and a memory limit, and gives
+back JSON and plain arrays; whatever the file does, from `sys.exit()` to a crash, becomes one line.
+It is no sandbox: the code runs with the rights of whoever starts it.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smidgen.errors import NetworkError
+from smidgen.network.network import Network
+from smidgen.network.watched import Watched
+
+LARGEST_RESULT_BYTES = 256 * 2**20
+_HINT = 'Put what trains or measures below `if __name__ == "__main__":`.'
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may use, torch's own needs included (about 3 s and 0.3 GiB)."""
+
+    seconds: float = 60.0
+    memory_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`path/to/file.py:Name(1, width=8)` taken apart; `name` is "" where none is given."""
+
+    path: Path
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def shown(self) -> str:
+        """The file and the name, as in messages."""
+        return f"{self.path.name}:{self.name}" if self.name else self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class FileModel:
+    """A model from a file.
+
+    Args:
+        name: The class or function that made it.
+        network: The value, or None where the module cannot be turned into one.
+        weights: Its numbers by the network's names; empty without a network.
+        weights_sha256: Over names, shapes and bytes of the weights; "" without a network.
+        watched: What watching it run says, where there is no network.
+        notes: What a person should know about the reading.
+        source: The file's text.
+        source_sha256: Over the file's bytes.
+    """
+
+    name: str
+    network: Network | None
+    weights: dict[str, np.ndarray]
+    weights_sha256: str
+    watched: Watched | None
+    notes: tuple[str, ...]
+    source: str
+    source_sha256: str
+
+
+def is_python_target(text: str) -> bool:
+    """Return whether a command's target means a Python file."""
+    return text.endswith(".py") or ".py:" in text
+
+
+def parse_target(text: str) -> Target:
+    """Take a target apart.
+
+    Raises:
+        NetworkError: It is not `file.py`, `file.py:Name` or `file.py:Name(literals)`.
+    """
+    file, _, call = text.partition(".py:")
+    path = Path(f"{file}.py" if call else text)
+    if not call:
+        return Target(path, "", (), {})
+    try:
+        expression = ast.parse(call, mode="eval").body
+        if isinstance(expression, ast.Name):
+            return Target(path, expression.id, (), {})
+        if not isinstance(expression, ast.Call) or not isinstance(expression.func, ast.Name):
+            raise ValueError
+        args = tuple(ast.literal_eval(item) for item in expression.args)
+        kwargs = {str(k.arg): ast.literal_eval(k.value) for k in expression.keywords if k.arg}
+    except (SyntaxError, ValueError):
+        raise NetworkError(
+            f"`{call}` is not a class name with literal arguments, as `Net` or `Net(8, rate=0.1)`."
+        ) from None
+    return Target(path, expression.func.id, args, kwargs)
+
+
+def read_python_file(
+    text: str,
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+    limits: Limits | None = None,
+) -> FileModel:
+    """Run a file in a child process and read a model out of it.
+
+    Args:
+        text: `path/to/file.py:ClassName[(literal arguments)]`; a function that returns a module
+            and a module at the top of the file will do, and the name may be left out where
+            there is one class only.
+        input_shape: (channels, height, width) of the images.
+        limits: What the file may use.
+
+    Raises:
+        NetworkError: The file cannot be read, run, or does not give a working module.
+    """
+    limits = limits or Limits()
+    target = parse_target(text)
+    try:
+        content = target.path.read_bytes()
+    except OSError as problem:
+        raise NetworkError(f"Cannot read `{target.path}`: {problem.strerror}.") from problem
+    with tempfile.TemporaryDirectory(prefix="smidgen-") as folder:
+        request = {
+            "target": text,
+            "input_shape": list(input_shape),
+            "seconds": limits.seconds,
+            "memory_bytes": limits.memory_bytes,
+            "folder": folder,
+        }
+        code = _run_child(request, target, limits)
+        result, weights = _result(Path(folder), target, limits, code)
+    network = None
+    if result["network"] is not None:
+        network = Network.from_json(result["network"])
+        weights = _in_order(weights, network, target)
+    watched = result["watched"]
+    return FileModel(
+        name=result["name"],
+        network=network,
+        weights=weights,
+        weights_sha256=weights_sha256(weights) if network is not None else "",
+        watched=None if watched is None else Watched.from_plain(watched),
+        notes=tuple(result["notes"]),
+        source=content.decode("utf-8", errors="replace"),
+        source_sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:
+    """Return 64 hexadecimal digits over the names, shapes and little-endian bytes, in order."""
+    digest = hashlib.sha256()
+    for name, array in weights.items():
+        digest.update(f"{name}:{array.shape}:".encode())
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _run_child(request: dict[str, Any], target: Target, limits: Limits) -> int:
+    command = [sys.executable, "-m", "smidgen.network.python_child", json.dumps(request)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        return child.wait(timeout=limits.seconds)
+    except subprocess.TimeoutExpired:
+        raise NetworkError(
+            f"`{target.shown}` did not end within {limits.seconds:g} s. {_HINT}"
+        ) from None
+    finally:
+        _kill(child)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started; its session has the child's number."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    else:
+        child.kill()
+    child.wait()
+
+
+def _result(
+    folder: Path, target: Target, limits: Limits, code: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    file = folder / "result.json"
+    if not file.is_file():
+        raise NetworkError(_ending(code, target, limits))
+    if file.stat().st_size > LARGEST_RESULT_BYTES:
+        raise NetworkError(f"`{target.shown}` gives more than a model: {file.stat().st_size:,} B.")
+    result = json.loads(file.read_bytes())
+    if result["error"]:
+        raise NetworkError(result["error"])
+    if result["network"] is None:
+        return result, {}
+    from safetensors.numpy import load_file
+
+    return result, load_file(folder / "weights.safetensors")
+
+
+def _ending(code: int, target: Target, limits: Limits) -> str:
+    """Say how a child ended that gave no result."""
+    if code >= 0:
+        return (
+            f"`{target.shown}` ended Python with exit code {code} before it gave a model. {_HINT}"
+        )
+    name = signal.Signals(-code).name
+    if name == "SIGXCPU":
+        return f"`{target.shown}` did not end within {limits.seconds:g} s. {_HINT}"
+    killed = ", perhaps for want of memory" if name == "SIGKILL" else ""
+    return f"`{target.shown}` crashed Python ({name}{killed})."
+
+
+def _in_order(
+    weights: dict[str, np.ndarray], network: Network, target: Target
+) -> dict[str, np.ndarray]:
+    wanted = {name: spec.shape for name, spec in network.graph.tensors.items()}
+    if {name: array.shape for name, array in weights.items()} != wanted:
+        raise NetworkError(f"The weights of `{target.shown}` do not fit the network read from it.")
+    return {name: weights[name] for name in wanted}

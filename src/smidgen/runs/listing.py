@@ -1,0 +1,110 @@
+"""A store in, rows of a table out: finished runs from the index, unfinished from their folders."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args
+
+from smidgen.errors import RunError
+from smidgen.runs.index import IndexedRun
+from smidgen.runs.store import RunFolder, RunStore
+
+SortKey = Literal["started", "run", "recipe", "seed", "params", "accuracy", "seconds"]
+SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """What is shown of a run; the last four are None until it is finished.
+
+    Args:
+        run: Name of its folder.
+        recipe: Name of its recipe.
+        seed: The random seed.
+        protocol: `tune`, `final` or `origin`.
+        engine: `torch` or `native`.
+        num_params: By the counting rule.
+        started: UTC, ISO 8601.
+        split: Where accuracy was measured.
+        accuracy: A share in [0, 1].
+        num_errors: Images wrong.
+        train_seconds: Sum over epochs of the training part.
+    """
+
+    run: str
+    recipe: str
+    seed: int
+    protocol: str
+    engine: str
+    num_params: int
+    started: str
+    split: str | None = None
+    accuracy: float | None = None
+    num_errors: int | None = None
+    train_seconds: float | None = None
+
+
+def list_runs(
+    store: RunStore, recipe: str = "*", sort: SortKey = "started"
+) -> tuple[list[ListedRun], list[str]]:
+    """List what was trained.
+
+    Args:
+        store: Where.
+        recipe: Recipe names to take; `*` and `?` stand for any characters.
+        sort: What to sort by; accuracy from the highest down, the rest from the lowest up.
+
+    Returns:
+        The runs, and a line for each one that cannot be read.
+    """
+    indexed, problems = store.index.runs()
+    listed = [_finished(row) for row in indexed]
+    for folder in store.folders():
+        if folder.is_finished:
+            continue
+        try:
+            listed.append(_unfinished(folder))
+        except RunError as error:  # one damaged record must not hide the others
+            problems.append(str(error))
+    chosen = [row for row in listed if fnmatchcase(row.recipe, recipe)]
+    return sorted(chosen, key=_ORDERS[sort]), problems
+
+
+def _finished(row: IndexedRun) -> ListedRun:
+    return ListedRun(
+        row.run,
+        row.recipe,
+        row.seed,
+        row.protocol,
+        row.engine,
+        row.num_params,
+        row.started,
+        row.split,
+        row.accuracy,
+        row.num_errors,
+        row.train_seconds,
+    )
+
+
+def _unfinished(folder: RunFolder) -> ListedRun:
+    record = folder.record()
+    return ListedRun(
+        folder.name,
+        record.recipe.name,
+        record.seed,
+        record.protocol,
+        record.environment.engine,
+        record.num_params,
+        record.started,
+    )
+
+
+_ORDERS: dict[SortKey, Callable[[ListedRun], Any]] = {
+    "started": lambda row: (row.started, row.run),
+    "run": lambda row: row.run,
+    "recipe": lambda row: (row.recipe, row.seed, row.run),
+    "seed": lambda row: (row.seed, row.recipe, row.run),
+    "params": lambda row: (row.num_params, row.recipe, row.seed),
+    "accuracy": lambda row: (1.0 if row.accuracy is None else -row.accuracy, row.run),
+    "seconds": lambda row: (row.train_seconds or 0.0, row.run),
+}

@@ -1,0 +1,438 @@
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+
+from smidgen.engines.plan import EpochPlan
+from smidgen.recipes.augmentation import (
+    Augmentation,
+    Elastic,
+    Erasing,
+    Jitter,
+    ResizedCrop,
+    Rotation,
+    Scaling,
+    Shear,
+    Transform,
+    Translation,
+)
+from smidgen.recipes.catalogue import get_recipe
+from smidgen.recipes.parts import Normalization
+from smidgen.recipes.recipe import Recipe
+from smidgen.training.planning import plan
+
+CENTER = 13.5
+MANY = 4000
+EVERYTHING = (
+    Rotation(10.0),
+    Translation(2.0),
+    Scaling(0.9, 1.1),
+    Shear(5.0),
+    ResizedCrop(0.8),
+    Elastic(0.5),
+    Jitter(0.2, 0.2),
+    Erasing(0.5),
+)
+
+
+def digest(value: object) -> str:
+    """Return a hash over every array and number of a plan."""
+    if is_dataclass(value):
+        inner = "".join(digest(getattr(value, item.name)) for item in fields(value))
+        return hashlib.sha256(inner.encode()).hexdigest()
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(f"{value.dtype}{value.shape}".encode() + value.tobytes()).hexdigest()
+    return repr(value)
+
+
+def planned(
+    recipe: Recipe, transforms: Sequence[Transform], count: int = MANY, seed: int = 1
+) -> EpochPlan:
+    """Return the first epoch of a recipe with these transforms."""
+    changed = recipe.replace(augmentation=Augmentation(tuple(transforms)), clean_epochs=0)
+    return plan(changed, seed, 1, [], count)
+
+
+def affine(recipe: Recipe, *transforms: Transform) -> np.ndarray:
+    """Return the (N, 2, 3) maps of a plan with these transforms."""
+    geometry = planned(recipe, transforms).geometry
+    assert geometry is not None
+    assert geometry.affine.dtype == np.float32
+    return geometry.affine.reshape(-1, 2, 3).astype(np.float64)
+
+
+def keeps_the_center(maps: np.ndarray) -> bool:
+    """Return whether every map leaves the middle of the image where it is."""
+    moved = maps @ np.array([CENTER, CENTER, 1.0])
+    return bool(np.allclose(moved, CENTER, atol=1e-5))
+
+
+def fills(values: np.ndarray, low: float, high: float) -> bool:
+    """Return whether values look uniform in [low, high]: inside, and each tenth of it is met."""
+    assert values.min() >= low - 1e-6
+    assert values.max() <= high + 1e-6
+    shares = np.histogram(values, bins=10, range=(low, high))[0] / len(values)
+    return bool((np.abs(shares - 0.1) < 0.025).all())  # over 5 standard deviations at 4,000
+
+
+def test_same_arguments_give_the_same_bytes(tiny_recipe: Recipe) -> None:
+    """A plan depends on recipe, seed, epoch and number of images, and on nothing else."""
+    first = digest(planned(tiny_recipe, EVERYTHING, 50))
+    np.random.seed(7)  # the global generator must not matter
+
+    assert digest(planned(tiny_recipe, EVERYTHING, 50)) == first
+    assert digest(planned(tiny_recipe, EVERYTHING, 50, seed=2)) != first
+    assert digest(planned(tiny_recipe, EVERYTHING, 51)) != first
+
+
+def test_a_fresh_process_draws_the_same_plan() -> None:
+    """Another process, with another hash seed, draws the same bytes."""
+    script = (
+        "from smidgen.recipes.catalogue import get_recipe\n"
+        "from smidgen.training.planning import plan\n"
+        "p = plan(get_recipe('assignment7/3'), 3, 2, [], 60)\n"
+        "import hashlib, sys\n"
+        "parts = [p.order, p.lr, p.momentum, p.geometry.affine, p.erasing.boxes]\n"
+        "print(hashlib.sha256(b''.join(a.tobytes() for a in parts)).hexdigest(), p.dropout_key)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    here = plan(get_recipe("assignment7/3"), 3, 2, [], 60)
+    assert here.geometry is not None
+    assert here.erasing is not None
+
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONHASHSEED": "99"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+    parts = [here.order, here.lr, here.momentum, here.geometry.affine, here.erasing.boxes]
+    expected = hashlib.sha256(b"".join(array.tobytes() for array in parts)).hexdigest()
+    assert found.stdout.split() == [expected, str(here.dropout_key)]
+
+
+def test_epochs_and_seeds_share_nothing(tiny_recipe: Recipe) -> None:
+    """Order, geometry, erasing and dropout key all change with the epoch and with the seed."""
+    recipe = tiny_recipe.replace(augmentation=Augmentation(EVERYTHING), epochs=9)
+
+    found = [plan(recipe, seed, epoch, [], 64) for seed, epoch in ((1, 1), (1, 2), (2, 1))]
+
+    for pick in (
+        lambda p: p.order,
+        lambda p: p.geometry.affine,
+        lambda p: p.geometry.elastic,
+        lambda p: p.jitter,
+        lambda p: p.erasing.boxes,
+        lambda p: p.dropout_key,
+    ):
+        assert len({digest(pick(one)) for one in found}) == 3
+
+
+def test_purposes_are_independent(tiny_recipe: Recipe) -> None:
+    """Adding a transform changes neither the order nor what earlier transforms draw."""
+    alone = planned(tiny_recipe, [Rotation(10.0)], 64)
+    more = planned(tiny_recipe, [Rotation(10.0), Erasing(1.0), Jitter(0.2)], 64)
+
+    assert (alone.order == more.order).all()
+    assert alone.dropout_key == more.dropout_key
+    assert alone.geometry is not None
+    assert more.geometry is not None
+    assert (alone.geometry.affine == more.geometry.affine).all()
+
+
+def test_two_transforms_of_one_kind_draw_differently(tiny_recipe: Recipe) -> None:
+    """A second rotation is not the first one again."""
+    once, twice = (
+        affine(tiny_recipe, Rotation(10.0)),
+        affine(tiny_recipe, Rotation(10.0), Rotation(10.0)),
+    )
+
+    first = np.arctan2(once[:, 0, 1], once[:, 0, 0])
+    second = np.arctan2(twice[:, 0, 1], twice[:, 0, 0]) - first
+
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+    assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(120, 32), (128, 32), (20, 32), (1, 1)])
+def test_every_image_comes_once(tiny_recipe: Recipe, count: int, batch: int) -> None:
+    """The order is a permutation of all images; the last batch may be smaller."""
+    found = plan(tiny_recipe.replace(batch_size=batch), 1, 2, [], count)
+
+    assert sorted(found.order.tolist()) == list(range(count))
+    assert found.order.dtype == np.int32
+    assert found.num_steps == -(-count // batch) == len(found.momentum)
+    assert found.first_step == found.num_steps
+    rows = [found.rows(step) for step in range(found.num_steps)]
+    assert [index for row in rows for index in range(row.start, row.stop)] == list(range(count))
+
+
+@pytest.mark.parametrize(("count", "kept"), [(120, 96), (128, 128), (31, 31), (33, 32)])
+def test_incomplete_batches_are_dropped(tiny_recipe: Recipe, count: int, kept: int) -> None:
+    """With `drop_last` the rest is left out, unless there is no complete batch at all."""
+    found = plan(tiny_recipe.replace(drop_last=True), 1, 1, [], count)
+
+    assert len(set(found.order.tolist())) == kept
+    assert found.geometry is not None
+    assert len(found.geometry.affine) == kept
+
+
+def test_dropped_images_differ_between_epochs(tiny_recipe: Recipe) -> None:
+    """What `drop_last` leaves out is chosen by lot in each epoch."""
+    recipe = tiny_recipe.replace(drop_last=True)
+
+    left_out = {frozenset(range(40)) - set(plan(recipe, 1, e, [], 40).order) for e in (1, 2, 3)}
+
+    assert len(left_out) == 3
+
+
+@pytest.mark.parametrize(
+    ("epochs", "clean", "changed"),
+    [(4, 0, [1, 2, 3, 4]), (4, 1, [1, 2, 3]), (4, 4, []), (2, 3, []), (3, 1, [1, 2])],
+)
+def test_the_last_epochs_are_clean(
+    tiny_recipe: Recipe, epochs: int, clean: int, changed: list[int]
+) -> None:
+    """The last `clean_epochs` go without augmentation; all do, if fewer epochs are run."""
+    recipe = tiny_recipe.replace(
+        epochs=epochs, clean_epochs=clean, augmentation=Augmentation(EVERYTHING)
+    )
+
+    found = [plan(recipe, 1, epoch, [], 8) for epoch in range(1, epochs + 1)]
+
+    assert [p.epoch for p in found if p.geometry is not None] == changed
+    assert [p.epoch for p in found if p.erasing is not None] == changed
+    assert [p.epoch for p in found if p.jitter is not None] == changed
+
+
+def test_no_transform_means_no_arrays(tiny_recipe: Recipe) -> None:
+    """A recipe without augmentation makes a plan without per-image numbers."""
+    found = planned(tiny_recipe, [])
+
+    assert (found.geometry, found.jitter, found.erasing) == (None, None, None)
+
+
+def test_rotations_turn_about_the_center(tiny_recipe: Recipe) -> None:
+    """Angles are uniform in +-degrees, lengths stay, the center does not move."""
+    maps = affine(tiny_recipe, Rotation(30.0))
+    turn = maps[:, :, :2]
+
+    assert fills(np.degrees(np.arctan2(turn[:, 0, 1], turn[:, 0, 0])), -30, 30)
+    np.testing.assert_allclose(
+        turn @ turn.transpose(0, 2, 1), np.eye(2)[None] + 0 * turn, atol=1e-6
+    )
+    assert np.allclose(np.linalg.det(turn), 1, atol=1e-6)
+    assert keeps_the_center(maps)
+
+
+def test_translations_shift_both_axes(tiny_recipe: Recipe) -> None:
+    """Shifts are uniform in +-pixels on each axis, independently, and nothing else changes."""
+    maps = affine(tiny_recipe, Translation(3.0))
+
+    assert (maps[:, :, :2] == np.eye(2)).all()
+    assert fills(maps[:, 0, 2], -3, 3)
+    assert fills(maps[:, 1, 2], -3, 3)
+    assert abs(np.corrcoef(maps[:, 0, 2], maps[:, 1, 2])[0, 1]) < 0.1
+
+
+def test_whole_pixels_are_whole(tiny_recipe: Recipe) -> None:
+    """Rounded shifts of up to 2.8 pixels take the seven whole values from -3 to 3."""
+    shifts = affine(tiny_recipe, Translation(2.8, whole_pixels=True))[:, :, 2]
+
+    assert sorted(set(shifts.ravel())) == [-3, -2, -1, 0, 1, 2, 3]
+    share_of_three = np.mean(shifts == 3)
+    assert abs(share_of_three - 0.3 / 5.6) < 0.015  # 2.5 to 2.8 of -2.8 to 2.8
+
+
+def test_scaling_zooms_about_the_center(tiny_recipe: Recipe) -> None:
+    """A zoom by f reads at 1 / f of the distance from the center, on both axes alike."""
+    maps = affine(tiny_recipe, Scaling(0.8, 1.3))
+
+    assert fills(1 / maps[:, 0, 0], 0.8, 1.3)
+    assert (maps[:, 0, 0] == maps[:, 1, 1]).all()
+    assert (maps[:, 0, 1] == 0).all()
+    assert keeps_the_center(maps)
+
+
+def test_shear_moves_rows_sideways(tiny_recipe: Recipe) -> None:
+    """A shear changes where columns are read from, in proportion to the row."""
+    maps = affine(tiny_recipe, Shear(20.0))
+
+    assert fills(np.degrees(np.arctan(maps[:, 0, 1])), -20, 20)
+    assert (maps[:, 1] == [0, 1, 0]).all()
+    assert (maps[:, 0, 0] == 1).all()
+    assert keeps_the_center(maps)
+
+
+def test_transforms_compose_in_the_order_given(tiny_recipe: Recipe) -> None:
+    """The last transform is undone first when a pixel looks for its origin."""
+    both = affine(tiny_recipe, Rotation(30.0), Translation(3.0))
+    turn = affine(tiny_recipe, Rotation(30.0))
+    shift = affine(tiny_recipe, Scaling(1.0, 1.0), Translation(3.0))
+    point = np.array([5.0, 20.0, 1.0])
+
+    moved_back = np.concatenate([shift @ point, np.ones((MANY, 1))], axis=1)
+
+    expected = np.einsum("nij,nj->ni", turn, moved_back)
+    np.testing.assert_allclose(both @ point, expected, atol=1e-4)
+
+
+def crop_boxes(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners and sides, (N, 2) as (row, column), that crops read."""
+    sides = np.stack([maps[:, 1, 1], maps[:, 0, 0]], axis=1) * 28
+    start = np.stack([maps[:, 1, 2], maps[:, 0, 2]], axis=1) + 0.5 - sides / 56
+    return start, sides
+
+
+def test_resized_crops_lie_inside(tiny_recipe: Recipe) -> None:
+    """Crops are whole-pixel rectangles inside the image, with the origin's areas and aspects."""
+    crop = ResizedCrop(0.3)
+
+    start, sides = crop_boxes(affine(tiny_recipe, crop))
+
+    np.testing.assert_allclose(sides, np.round(sides), atol=1e-4)
+    np.testing.assert_allclose(start, np.round(start), atol=1e-4)
+    assert start.min() > -1e-4
+    assert (start + sides).max() < 28 + 1e-4
+    aspect = sides[:, 1] / sides[:, 0]
+    assert 1.45 > aspect.max() > 1.25  # 4 / 3 and what rounding to pixels adds
+    assert 1 / 1.45 < aspect.min() < 1 / 1.25
+    area = sides.prod(axis=1) / 784
+    assert 0.27 < area.min() < 0.33
+    assert abs(np.median(aspect) - 1) < 0.03
+
+
+def reference_boxes(
+    rng: np.random.Generator, areas: tuple[float, float], aspects: tuple[float, float], strict: bool
+) -> np.ndarray:
+    """Draw (height, width) one image at a time, as the field's library describes it."""
+    found = []
+    for _ in range(MANY):
+        box = (0, 0)
+        for _ in range(10):
+            area = 784 * rng.uniform(*areas)
+            aspect = np.exp(rng.uniform(*np.log(aspects)))
+            box = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+            if min(box) > 0 and (max(box) < 28 if strict else max(box) <= 28):
+                break
+        else:
+            box = (0, 0) if strict else (28, 28)
+        found.append(box)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("smallest", [0.08, 0.5])
+def test_crop_sizes_are_distributed_as_the_fields(tiny_recipe: Recipe, smallest: float) -> None:
+    """Heights and widths have the distribution of ten attempts drawn one by one."""
+    _, sides = crop_boxes(affine(tiny_recipe, ResizedCrop(smallest)))
+    rng = np.random.default_rng(5)
+
+    expected = reference_boxes(rng, (smallest, 1.0), (3 / 4, 4 / 3), strict=False)
+
+    for axis in range(2):
+        assert same_distribution(np.round(sides[:, axis]), expected[:, axis])
+
+
+def same_distribution(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether two samples pass the Kolmogorov-Smirnov test at a millionth."""
+    values = np.union1d(a, b)
+    gap = np.abs(
+        np.searchsorted(np.sort(a), values, "right") / len(a)
+        - np.searchsorted(np.sort(b), values, "right") / len(b)
+    ).max()
+    return bool(gap < 2.7 * np.sqrt(1 / len(a) + 1 / len(b)))
+
+
+@pytest.mark.parametrize("erasing", [Erasing(1.0), Erasing(0.3), Erasing(1.0, 0.02, 0.1, 0.5, 2.0)])
+def test_erasing_boxes_lie_inside(tiny_recipe: Recipe, erasing: Erasing) -> None:
+    """Boxes are whole pixels inside the image, with the origin's sizes, as often as asked."""
+    found = planned(tiny_recipe, [erasing]).erasing
+    assert found is not None
+    boxes = found.boxes
+    erased = boxes[boxes[:, 2] > 0]
+
+    expected = reference_boxes(
+        np.random.default_rng(6),
+        (erasing.smallest_area, erasing.largest_area),
+        (erasing.smallest_aspect, erasing.largest_aspect),
+        strict=True,
+    )
+    expected = expected[expected[:, 0] > 0]
+
+    assert boxes.dtype == np.int32
+    assert boxes.min() >= 0
+    assert (boxes[:, 0] + boxes[:, 2]).max() <= 28
+    assert (boxes[:, 1] + boxes[:, 3]).max() <= 28
+    assert abs(len(erased) / MANY - erasing.probability * len(expected) / MANY) < 0.04
+    assert same_distribution(erased[:, 2], expected[:, 0])
+    assert same_distribution(erased[:, 3], expected[:, 1])
+    corners = (erased[:, :2] / (28 - erased[:, 2:] + 1)).ravel()  # uniform in [0, 1) if fair
+    assert abs(corners.mean() - 0.5 * (1 - 1 / 16)) < 0.06
+    assert (boxes[boxes[:, 2] == 0] == 0).all()
+
+
+def test_jitter_factors(tiny_recipe: Recipe) -> None:
+    """Brightness and contrast factors are uniform in 1 +- their spread."""
+    found = planned(tiny_recipe, [Jitter(0.4, 0.1)]).jitter
+    assert found is not None
+
+    assert found.dtype == np.float32
+    assert fills(found[:, 0], 0.6, 1.4)
+    assert fills(found[:, 1], 0.9, 1.1)
+
+
+def test_elastic_displacements(tiny_recipe: Recipe) -> None:
+    """Displacements are normal with the standard deviation asked for, on a 7x7 grid each way."""
+    geometry = planned(tiny_recipe, [Elastic(0.7)], 400).geometry
+    assert geometry is not None
+    assert geometry.elastic is not None
+
+    assert geometry.elastic.shape == (400, 2, 7, 7)
+    assert geometry.elastic.dtype == np.float32
+    assert abs(geometry.elastic.std() - 0.7) < 0.02
+    assert abs(geometry.elastic.mean()) < 0.02
+    assert (geometry.affine == [1, 0, 0, 0, 1, 0]).all()
+
+
+def test_levels_after_normalization_become_grey_levels(tiny_recipe: Recipe) -> None:
+    """Fill and erasing levels given in normalized units come out as grey levels."""
+    recipe = tiny_recipe.replace(
+        normalization=Normalization(0.1307, 0.3081, 0.2, 0.4),
+        augmentation=Augmentation(
+            (Rotation(5.0), Erasing(1.0, level=0.5)), fill=1.0, position="after_normalization"
+        ),
+    )
+
+    found = plan(recipe, 1, 1, [], 4)
+
+    assert found.geometry is not None
+    assert found.erasing is not None
+    assert found.geometry.fill == pytest.approx(1.0 * 0.3081 + 0.1307)
+    assert found.erasing.level == pytest.approx(0.5 * 0.3081 + 0.1307)
+
+
+def test_levels_before_normalization_stay(tiny_recipe: Recipe) -> None:
+    """Fill and erasing levels given as grey levels are handed on as they are."""
+    recipe = tiny_recipe.replace(
+        normalization=Normalization(0.1307, 0.3081, 0.1307, 0.3081),
+        augmentation=Augmentation(
+            (Rotation(5.0), Erasing(1.0, level=0.5, position="before_normalization")),
+            interpolation="nearest",
+            fill=1 / 255,
+        ),
+    )
+
+    found = plan(recipe, 1, 1, [], 4)
+
+    assert found.geometry is not None
+    assert found.erasing is not None
+    assert (found.geometry.fill, found.erasing.level) == (1 / 255, 0.5)
+    assert found.geometry.interpolation == "nearest"
