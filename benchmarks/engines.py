@@ -107,7 +107,6 @@ def variants(recipe: Recipe, with_compile: bool) -> dict[str, Turn]:
     }
     if with_compile:
         turns["torch.compile"] = torch_turn(recipe, torch.contiguous_format, True)
-        turns["torch.compile, chan. last"] = torch_turn(recipe, torch.channels_last, True)
     for compiler in ("gcc", "zig"):
         try:
             find_compiler(compiler)

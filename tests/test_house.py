@@ -87,7 +87,9 @@ def test_nothing_pulls_torchvision() -> None:
 
 def test_project_speaks_of_the_project_alone() -> None:
     """No text file names a machine's folders or a package registry's host."""
-    forbidden = re.compile("|".join(("/wo" + "rk/", "/ro" + "ot/", "py" + "pi\\.org", "pythonho" + "sted")))
+    forbidden = re.compile(
+        "|".join(("/wo" + "rk/", "/ro" + "ot/", "py" + "pi\\.org", "pythonho" + "sted"))
+    )
     suffixes = {".py", ".md", ".toml", ".h", ".txt", ".json", ".html", ".js"}
     for folder in ("src", "tests", "docs", "benchmarks", "scripts"):
         for path in (ROOT / folder).rglob("*"):
@@ -106,9 +108,7 @@ def _depth(node: ast.AST) -> int:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
             continue
-        is_elif = (
-            isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
-        )
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
         own = 1 if isinstance(child, BLOCKS) and not is_elif else 0
         deepest = max(deepest, own + _depth(child))
     return deepest

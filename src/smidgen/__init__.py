@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from smidgen.data import load_dataset
     from smidgen.engines.plan import EpochPlan
     from smidgen.errors import SmidgenError
+    from smidgen.evidence.compare import compare
+    from smidgen.evidence.prove import ProveOptions, prove
     from smidgen.network.network import Network
     from smidgen.network.torch_module import to_torch
     from smidgen.network.trace import trace
@@ -36,6 +38,9 @@ _HOMES = {
     "RunStore": "runs.store",
     "TrainOptions": "training.loop",
     "train": "training.loop",
+    "ProveOptions": "evidence.prove",
+    "prove": "evidence.prove",
+    "compare": "evidence.compare",
     "SmidgenError": "errors",
 }
 
@@ -53,6 +58,9 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "RunStore",
     "TrainOptions",
     "train",
+    "ProveOptions",
+    "prove",
+    "compare",
     "SmidgenError",
     "__version__",
 ]

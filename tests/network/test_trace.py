@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from smidgen.network.blocks import Branches, Layer, Repeat, Residual, Unreached
@@ -10,6 +12,7 @@ from smidgen.network.layers import (
     Flatten,
     GlobalAvgPool,
     LayerBase,
+    MaxPool,
     ReLU,
     SampleNorm,
     SeparableConv,
@@ -60,6 +63,16 @@ def test_oblong_windows_span_both_axes():
 
     assert row.output_shape == (4, 28, 24)
     assert row.reach.receptive_field == (1, 5)
+
+
+def test_axes_are_followed_apart():
+    """The field of an oblong network is that of its longer axis, not a mixture of both."""
+    layers = (Conv(8, 3, stride=2), Conv(8, (1, 3)), GlobalAvgPool(), Flatten(), Dense(10))
+    network = Network(layers=layers)
+
+    rows = 3 + 12 * 2
+    columns = 3 + 2 * 2 + 10 * 2
+    assert trace(network).totals.receptive_field == max(rows, columns)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +134,9 @@ def test_row_in_plain_form():
         "start": [0.5, 0.5],
         "padding": [1, 1],
         "is_shared": False,
+        "torchinfo_mult_adds": 0,
+        "fvcore_flops": 0,
+        "torch_flops": 0,
     }
 
 
@@ -149,3 +165,55 @@ def test_dead_layers_are_counted_like_living_ones(layer: LayerBase, num_params: 
     totals = trace(network).totals
 
     assert (totals.num_params, totals.num_dead) == (7_850, num_params)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "era-s7/as-told",
+        "eva4-s5/5",
+        "mnist-99-4",
+        "smidgen/quick",
+        "assignment7/3",
+        "anchors/9994",
+        "anchors/697",
+    ],
+)
+def test_receptive_field_is_the_extent_of_the_gradient(name: str):
+    """The pixels with a gradient are those that center, jump and field say, up to the borders."""
+    import torch
+
+    from smidgen.network.torch_module import to_torch
+
+    # means in place of maxima and positive weights: every pixel that can matter then does
+    layers = tuple(_as_mean(layer) for layer in RECIPES[name].network.layers)
+    network = replace(RECIPES[name].network, layers=layers)
+    module = to_torch(network).double().eval()
+    for parameter in module.parameters():
+        parameter.data.abs_().clamp_min_(1e-3)
+    outputs: dict[int, torch.Tensor] = {}
+    images = torch.ones(1, *network.input_shape, dtype=torch.float64, requires_grad=True)
+    module.scores(images, lambda node, out: outputs.__setitem__(node.index, out))
+    checked = 0
+    for node, row in zip(network.graph.nodes, trace(network).rows, strict=True):
+        low, high = row.reach.start
+        if len(node.output_shape) != 3 or low != high:
+            continue
+        middle = node.output_shape[1] // 2
+        picked = outputs[node.index][0, :, middle, middle].sum()
+        (gradient,) = torch.autograd.grad(picked, images, retain_graph=True)
+        touched = gradient[0].abs().sum(0).sum(0).nonzero().flatten()
+        center = low + middle * row.reach.jump[1]
+        half = (row.reach.receptive_field[1] - 1) / 2
+        assert (int(touched[0]), int(touched[-1])) == (
+            max(center - half, 0),
+            min(center + half, network.input_shape[2] - 1),
+        ), row.path
+        checked += row.num_macs > 0
+    assert checked >= 3
+
+
+def _as_mean(layer: Layer) -> Layer:
+    if isinstance(layer, MaxPool):
+        return AvgPool(layer.kernel_size, layer.stride, layer.padding)
+    return layer

@@ -45,19 +45,24 @@ def test_same_content_gives_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "y.safetensors").read_bytes() == first
 
 
-def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    """Whichever bit of header or data changes, the file is refused or holds the same content."""
+def test_flipped_bits_are_noticed(tmp_path: Path) -> None:
+    """Whichever bit of header or data changes, the file is refused or holds the same content.
+
+    Every seventh bit is tried: each of a byte's eight in turn, hundreds in all.
+    """
     path = written(tmp_path)
     content = path.read_bytes()
+    bits = range(0, 8 * len(content), 7)
     refused = 0
 
-    for bit in range(8 * len(content)):
+    for bit in bits:
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         refused += is_refused_or_same(path)
 
-    assert refused > 0.99 * 8 * len(content)
+    assert len(bits) > 500
+    assert refused > 0.99 * len(bits)
 
 
 def is_refused_or_same(path: Path) -> bool:
@@ -74,11 +79,11 @@ def is_refused_or_same(path: Path) -> bool:
 
 
 def test_every_truncation_is_noticed(tmp_path: Path) -> None:
-    """A file that ends early, at any byte, or goes on too long is refused."""
+    """A file that ends early, wherever, or goes on too long is refused."""
     path = written(tmp_path)
     content = path.read_bytes()
 
-    for length in range(len(content)):
+    for length in range(0, len(content), 3):
         path.write_bytes(content[:length])
         with pytest.raises(RunError):
             load_tensors(path)

@@ -8,6 +8,7 @@ import typer
 
 from smidgen.cli.options import Setting, recipe_from
 from smidgen.cli.tables import table
+from smidgen.cli.totals import totals_table
 
 if TYPE_CHECKING:
     from smidgen.recipes.recipe import Recipe
@@ -101,7 +102,6 @@ def _page(recipe: "Recipe") -> str:
     from smidgen.network.trace import trace
 
     traced = trace(recipe.network)
-    totals = traced.totals
     header = ["#", "layer", "output", "params", "MACs", "RF", "jump", "start", "padding"]
     rows = [
         [
@@ -117,17 +117,7 @@ def _page(recipe: "Recipe") -> str:
         ]
         for row in traced.rows
     ]
-    counts = [
-        ["parameters (trainable, reached, shared once)", totals.num_params],
-        ["dead (registered, never reached)", totals.num_dead],
-        ["buffers (running statistics)", totals.num_buffers],
-        ["Keras total (parameters + buffers)", totals.keras_total],
-        ["folded (batch norms merged)", totals.folded],
-        ["MACs (multiply-accumulates, one image)", totals.num_macs],
-        ["activations (values, one image)", totals.num_activations],
-        ["receptive field (pixels)", totals.receptive_field],
-    ]
-    parts = [_heading(recipe), table(header, rows, left=2), table(["total", ""], counts)]
+    parts = [_heading(recipe), table(header, rows, left=2), totals_table(traced.totals)]
     return "\n\n".join([*parts, _settings(recipe), *_story(recipe)])
 
 

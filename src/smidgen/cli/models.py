@@ -70,7 +70,10 @@ def evaluate(
 
 def predict(
     run: RunName,
-    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or BMP files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG or BMP files, or a folder of them."),
+    ],
     runs_dir: RunsDir = None,
     invert: InvertOption = "auto",
     fit: FitOption = "resize",

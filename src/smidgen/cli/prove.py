@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from smidgen.evidence.proof import AtTarget, ImageErrors, Proof, Spread
     from smidgen.evidence.statistics import Interval, Proportion
 
+_CLAIM_SEEDS = 20
+
 
 def prove(
-    target_recipe: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")],
+    recipe_name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")],
     settings: Setting = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 20 means seeds 1 to 20.")] = 20,
     target: Annotated[
         float | None,
-        typer.Option(metavar="PERCENT", help="Accuracy to reach, as 99.4 [else the recipe's]."),
+        typer.Option(metavar="PERCENT", help="Accuracy to reach, as 99.4 (else the recipe's)."),
     ] = None,
     stay: Annotated[
         int, typer.Option(min=1, help="How many last epochs at the target mean it stays there.")
@@ -33,7 +35,8 @@ def prove(
     ] = "auto",
     device: Annotated[str, typer.Option(help="A torch device, such as cpu or cuda.")] = "cpu",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once, one thread each [else cores].")
+        int | None,
+        typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
     ] = None,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
@@ -41,8 +44,7 @@ def prove(
 ) -> None:
     """Train a recipe with many seeds and state what they say: mean, spread, share at the target.
 
-    Seeds that were trained before are not trained again; a proof that was stopped or killed
-    goes on where it was.
+    Seeds that were trained before are not trained again; a stopped proof goes on where it was.
 
     For example:
 
@@ -50,6 +52,7 @@ def prove(
 
         smidgen prove eva4-s5/5 --seeds 20 --target 99.4 --stay 5
     """
+    from smidgen.cli.data import data_progress
     from smidgen.cli.proving import proving_listener
     from smidgen.data import load_dataset
     from smidgen.errors import RunError
@@ -57,8 +60,9 @@ def prove(
     from smidgen.evidence.prove import prove as run_seeds
 
     share = None if target is None else share_of(target, "--target")
-    recipe = recipe_from(target_recipe, settings)
-    dataset = load_dataset(recipe.dataset, data_dir)
+    recipe = recipe_from(recipe_name, settings)
+    with data_progress("bytes") as progress:
+        dataset = load_dataset(recipe.dataset, data_dir, progress=progress)
     options = ProveOptions(protocol, engine, device, workers, share, stay)
     with proving_listener(recipe.epochs, workers) as listener:
         proof = run_seeds(
@@ -107,6 +111,8 @@ def page(proof: "Proof") -> str:
         f"{len(proof.seeds)} seeds, protocol {proof.protocol}, {proof.engine} engine; "
         f"accuracy on {proof.split} after the last epoch"
     )
+    if len(proof.seeds) < _CLAIM_SEEDS or proof.protocol != "final":
+        header += f"\nNo claim: that takes at least {_CLAIM_SEEDS} seeds, protocol final."
     width = max(len(key) for key, _ in rows)
     lines = [f"{key:<{width}}  {text}" for key, text in rows]
     return "\n".join([header, "", _seeds(proof), "", *lines])
@@ -194,9 +200,9 @@ def _count(found: "Proportion") -> str:
 
 
 def between(interval: "Interval") -> str:
-    """Return an interval of shares as people read it."""
-    confidence = f"{100 * interval.confidence:g} % interval"
-    return f"{confidence} {100 * interval.low:.2f} to {100 * interval.high:.2f} %"
+    """Return an interval of shares as people read it, in percent and within 0 and 100."""
+    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
+    return f"{100 * interval.confidence:g} % interval {100 * low:.2f} to {100 * high:.2f} %"
 
 
 def _seconds(seen: "Spread") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -89,15 +89,15 @@ class Board:
         at_once = min(self.workers, max(len(open_seeds), 1))
         return sum(paces) / len(paces) * epochs_left / at_once
 
-    def __rich__(self) -> Table:
-        """Draw the table."""
+    def __rich__(self) -> Group:
+        """Draw the table and the line under it."""
         closed = [s for s, state in self.seeds.items() if state.state in ("done", "there")]
         hidden = set(closed[: max(0, len(self.seeds) - _MOST_ROWS)])
         left = self.total_seconds_left()
         caption = f"{len(closed)} of {len(self.seeds)} seeds finished"
         if left is not None:
             caption += f", about {clock(left)} left"
-        drawn = Table(box=None, caption=caption, caption_justify="left", pad_edge=False)
+        drawn = Table(box=None, pad_edge=False)
         for title in ("seed", "epoch", "accuracy", "left"):
             drawn.add_column(title, justify="right")
         drawn.add_column("")
@@ -112,7 +112,7 @@ class Board:
                 "" if remaining is None else clock(remaining),
                 {"there": "was there", "elsewhere": "another process"}.get(seed.state, seed.state),
             )
-        return drawn
+        return Group(drawn, caption)
 
 
 @contextmanager

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunStore
 
-app = typer.Typer(
-    help="List the runs made here, show, remove and export them.", invoke_without_command=True
-)
+app = typer.Typer(invoke_without_command=True)
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
@@ -40,7 +38,9 @@ def runs(
     ] = "started",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
-    """List the runs made here, oldest first; unfinished ones can be resumed.
+    """List the runs made here, oldest first; show, remove and export them.
+
+    Unfinished runs can be resumed with `smidgen train --resume RUN`.
 
     For example:
 

@@ -83,8 +83,9 @@ def _refuse_settings(context: typer.Context) -> None:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
         if name not in kept and source is not None and source.name == "COMMANDLINE":
+            given = parameter.opts[0] if parameter.param_type_name == "option" else "NAME"
             raise typer.BadParameter(
-                f"a resumed run has its own settings; leave {parameter.opts[0]} out.",
+                f"a resumed run has its own settings; leave {given} out.",
                 param_hint="'--resume'",
             )
 
@@ -95,7 +96,7 @@ def _resume(folder: "RunFolder", data_dir: Path | None) -> "Run":
     from smidgen.training.loop import Run, resume
 
     record = folder.record()
-    if record.result is not None:
+    if folder.is_finished and record.result is not None:
         return Run(folder, record, was_there=True)
     dataset = load_dataset(record.recipe.dataset, data_dir)
     with progress_listener(record.recipe.epochs) as listener:

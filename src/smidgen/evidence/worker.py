@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -89,23 +90,29 @@ def work(job: Job, pipe: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         while (seed := pipe.recv()) is not None:
-            pipe.send(_train(job, seed, pipe))
+            pipe.send(train_seed(job, seed, pipe.send))
     except (EOFError, OSError):
         sys.exit(1)  # nobody is left to listen
     except InterruptedRunError as error:
         sys.exit(error.exit_code)  # the parent said so; the finished epochs are saved
 
 
-def _train(job: Job, seed: int, pipe: Connection) -> Message:
+def train_seed(job: Job, seed: int, tell: Callable[[Message], None]) -> Message:
+    """Train one seed, tell how it goes, and return how it ended.
+
+    Raises:
+        InterruptedRunError: SIGTERM came; the finished epochs are saved.
+    """
+
     def on_start(record: RunRecord) -> None:
-        pipe.send(Started(seed, len(record.epochs)))
+        tell(Started(seed, len(record.epochs)))
 
     def on_epoch(epoch: EpochRecord) -> None:
         seconds = epoch.train_seconds + epoch.eval_seconds
-        pipe.send(EpochDone(seed, epoch.epoch, epoch.eval_accuracy, seconds))
+        tell(EpochDone(seed, epoch.epoch, epoch.eval_accuracy, seconds))
 
     def on_note(text: str) -> None:
-        pipe.send(Note(seed, text))
+        tell(Note(seed, text))
 
     listener = Listener(on_start=on_start, on_epoch=on_epoch, on_note=on_note)
     try:

@@ -11,7 +11,7 @@ _BEND = 30.0
 _LANE_GAP = 28.0
 _SKIP = 22.0
 _WIRE = "#8d99ab"
-_CHAR_SHARE = 0.56  # width of an average letter as a share of the font's size
+_CHAR_WIDTH = 6.0  # pixels of an average letter in the size of `quiet` and `shape`
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Box:
 def text(
     x: float, y: float, content: str, css: str, anchor: str = "start", room: float = 0.0
 ) -> str:
-    """Return a line of text; with `room`, pixels it may take at 12 pixels' size, cut to fit."""
-    fitting = int(room / (12 * _CHAR_SHARE)) if room else len(content)
+    """Return a line of text; with `room`, the pixels it may take in small print, cut to fit."""
+    fitting = int(room / _CHAR_WIDTH) if room else len(content)
     if len(content) > fitting:
         content = content[: max(fitting - 1, 1)].rstrip() + "…"
     return (

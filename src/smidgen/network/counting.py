@@ -22,7 +22,8 @@ class OtherCounts:
             once per image (those of batch norms and slopes too).
         fvcore_flops: `FlopCountAnalysis` of fvcore 0.1.5 in evaluation mode: multiply-accumulates,
             plus two (without scale and shift: one) per value of a batch norm and one per value
-            that a global average reads.
+            that a global average reads. It does not see a convolution that is written with
+            `padding="same"`; write the number of cells.
         torch_flops: `torch.utils.flop_counter.FlopCounterMode`: two per multiply-accumulate.
     """
 

@@ -37,11 +37,7 @@ def dead_blocks(module: nn.Module, reading: Reading) -> Dead:
     blocks: list[Unreached] = []
     for path, block in unused:
         if any(True for _ in block.parameters()):
-            chain = _Chain(reading.shapes)
-            for name, leaf in block.named_modules():
-                if not list(leaf.children()):
-                    chain.add(f"{path}.{name}".rstrip("."), leaf)
-            blocks += chain.closed()
+            blocks += _chained(path, block, reading.shapes)
     notes = tuple(f"`{path}` is registered and never used." for path, _ in unused)
     return Dead(tuple(blocks), notes)
 
@@ -55,8 +51,21 @@ def _unused(
         inside = any(place == path or place.startswith(f"{path}.") for place in called)
         if inside or any(id(tensor) in used for tensor in child.parameters()):
             yield from _unused(child, f"{path}.", used, called)
-        elif not isinstance(child, nn.Identity):
+        elif any(_does_something(leaf) for leaf in child.modules()):
             yield path, child
+
+
+def _does_something(module: nn.Module) -> bool:
+    idle = (nn.Identity, nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    return not list(module.children()) and not isinstance(module, idle)
+
+
+def _chained(path: str, block: nn.Module, shapes: tuple[Shape, ...]) -> list[Unreached]:
+    chain = _Chain(shapes)
+    for name, leaf in block.named_modules():
+        if not list(leaf.children()):
+            chain.add(f"{path}.{name}".rstrip("."), leaf)
+    return chain.closed()
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ Every card carries a small image square with the receptive field in it, and a ba
 share of the parameters. The file stands alone: no fonts, scripts or links.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
@@ -36,9 +37,9 @@ from smidgen.network.layers import (
 )
 from smidgen.network.network import Network
 from smidgen.network.shapes import Shape, pair
-from smidgen.network.trace import Row, trace
+from smidgen.network.trace import Row, Trace, trace
 
-_WIDTH, _HEIGHT, _GLYPH = 352.0, 58.0, 30.0
+_WIDTH, _HEIGHT, _GLYPH = 376.0, 58.0, 30.0
 _MARGIN, _HEAD = 32.0, 84.0
 _COLORS = {
     "conv": "#2f6fde",
@@ -64,7 +65,7 @@ def diagram(network: Network, title: str) -> str:
     """
     table = trace(network)
     totals = table.totals
-    drawing = _Drawing(network, iter(table.rows), totals.num_params)
+    drawing = _Drawing(network, table)
     body = stack(
         [
             _plate("image", network.input_shape, ""),
@@ -84,7 +85,7 @@ def diagram(network: Network, title: str) -> str:
         f'viewBox="0 0 {width:g} {height:g}" role="img">',
         f"<title>{escape(title)}</title><desc>{escape(under)}</desc><style>{STYLE}</style>",
         rectangle(0, 0, width, height, fill="#ffffff"),
-        text(width / 2, 36, title, "title", "middle", room=(width - 40) * 0.62),
+        text(width / 2, 36, title, "title", "middle", room=(width - 40) * 0.55),
         text(width / 2, 58, under, "under", "middle"),
         *body.draw(width / 2, _HEAD),
     ]
@@ -99,10 +100,14 @@ def diagram(network: Network, title: str) -> str:
 class _Drawing:
     """Walks the layers and, beside them, the rows of the table in the same order."""
 
-    def __init__(self, network: Network, rows: Iterator[Row], num_params: int) -> None:
-        self.rows = rows
+    def __init__(self, network: Network, table: Trace) -> None:
+        self.rows = iter(table.rows)
         self.image_side = min(network.input_shape[1:])
-        self.num_params = num_params
+        self.num_params = max(table.totals.num_params, 1)
+        # a repeated block is drawn once and owns norms for every time
+        self.owned = Counter[str]()
+        for row in table.rows:
+            self.owned[row.path] += row.num_params
 
     def boxes(self, layers: tuple[Layer, ...]) -> list[Box]:
         found: list[Box] = []
@@ -114,7 +119,7 @@ class _Drawing:
                 found.append(self.composite(layer))
                 continue
             rows = [next(self.rows)]
-            words = [_word(layer)] if isinstance(layer, _SMALL) else []
+            words = [_word(layer)] if isinstance(layer, _SMALL) else _strided(layer)
             while position < len(layers) and _is_word(layers[position], rows[-1]):
                 words.append(_word(layers[position]))
                 rows.append(next(self.rows))
@@ -137,14 +142,15 @@ class _Drawing:
         return lanes([body, shortcut], pill("+")) if layer.shortcut else bypassed(body, pill("+"))
 
     def card(self, layer: Layer, words: list[str], rows: list[Row]) -> Box:
-        num_params = sum(row.num_params for row in rows)
-        share = num_params / max(self.num_params, 1)
+        num_params = sum(self.owned[row.path] for row in rows)
+        share = num_params / self.num_params
         sees = min(rows[0].reach.receptive_field[1] / self.image_side, 1.0)
         color = _COLORS.get(layer.kind, _GRAY)
         heading = words.pop(0) if isinstance(layer, _SMALL) else _heading(layer)
 
         shape = _shape(rows[-1].output_shape)
-        room = _WIDTH - 90 - 6.5 * len(shape)
+        count = f"{num_params:,}" if num_params else ""
+        room = 0.8 * (_WIDTH - 80 - 7 * len(shape)), _WIDTH - 80 - 6.5 * len(count)
 
         def draw(x: float, y: float) -> Iterator[str]:
             left, right = x - _WIDTH / 2, x + _WIDTH / 2
@@ -153,11 +159,11 @@ class _Drawing:
             )
             yield rectangle(left, y + 9, 4, _HEIGHT - 18, rx="2", fill=color)
             yield from _glyph(left + 16, y + (_HEIGHT - _GLYPH) / 2 - 2, sees, color)
-            yield text(left + 58, y + 23, heading, "name", room=room)
+            yield text(left + 58, y + 23, heading, "name", room=room[0])
             yield text(right - 14, y + 23, shape, "shape", "end")
-            yield text(left + 58, y + 41, " · ".join(words), "quiet", room=230)
+            yield text(left + 58, y + 41, " · ".join(words), "quiet", room=room[1])
             if num_params:
-                yield text(right - 14, y + 41, f"{num_params:,}", "quiet", "end")
+                yield text(right - 14, y + 41, count, "quiet", "end")
                 yield rectangle(left + 58, y + 50, _WIDTH - 72, 2.5, rx="1.2", fill="#e9edf3")
                 length = max((_WIDTH - 72) * share, 2.0)
                 yield rectangle(left + 58, y + 50, length, 2.5, rx="1.2", fill=color)
@@ -204,9 +210,9 @@ def _heading(layer: Layer) -> str:
     match layer:
         case Conv(out_channels=out, kernel_size=kernel, groups=groups):
             name = "conv" if groups == 1 else f"conv in {groups} groups"
-            return f"{name} {_sides(kernel)} → {out}{_strided(layer.stride)}"
+            return f"{name} {_sides(kernel)} → {out}"
         case SeparableConv(out_channels=out, kernel_size=kernel):
-            return f"separable {_sides(kernel)} → {out}{_strided(layer.stride)}"
+            return f"separable {_sides(kernel)} → {out}"
         case Dense(out_features=out):
             return f"dense → {out}"
         case MaxPool(kernel_size=kernel):
@@ -249,8 +255,14 @@ def _sides(kernel: int | tuple[int, int]) -> str:
     return "×".join(str(side) for side in pair(kernel))
 
 
-def _strided(stride: int) -> str:
-    return f", stride {stride}" if stride > 1 else ""
+def _strided(layer: Layer) -> list[str]:
+    """Say a stride that is not what one expects: 1 of convolutions, the window of pools."""
+    match layer:
+        case Conv() | SeparableConv() if layer.stride > 1:
+            return [f"stride {layer.stride}"]
+        case MaxPool() | AvgPool() if layer.stride not in (None, layer.kernel_size):
+            return [f"stride {layer.stride}"]
+    return []
 
 
 def _shape(shape: Shape) -> str:

@@ -205,6 +205,8 @@ class _Reader:
             parts = list(call.arguments["tensors"])
         else:
             parts = [call.arguments["input"], call.arguments["other"]]
+        if call.kind == "add" and 0 in parts:  # `sum` of a list begins with 0
+            return self.operand(call)
         if not all(isinstance(part, _Value) for part in parts):
             raise Unsayable("adds a number; a network adds paths only")
         if call.arguments.get("alpha", 1) != 1:

@@ -92,6 +92,8 @@ def where(node: fx.Node) -> str:
     if node.op == "call_module":
         return f"`{node.target}` ({type(owner_of(node)).__name__})"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name == "getitem":
+        name = "[...]"
     if name == "fn":  # functions that torch dispatches by a flag have no name of their own
         name = node.name.rstrip("_0123456789") or name
     return f"`{name}`" + (f" at {line}" if line else "")

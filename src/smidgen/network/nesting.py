@@ -7,7 +7,7 @@ so the join and everything between belongs into one `Branches` or `Residual` on 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -17,6 +17,9 @@ from smidgen.network.graph import INPUT
 from smidgen.network.layers import BatchNorm, Multiply, SampleNorm
 
 Join = Literal["concat", "add"]
+
+_OWN_EACH_TIME = BatchNorm | SampleNorm
+"""Layers that a repeated block has anew each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,12 @@ def _chained(steps: Sequence[Step]) -> list[Step]:
     for index, step in enumerate(steps):
         inputs = step.inputs
         if step.layer == "concat":
-            for length in range(len(inputs) - 1, 1, -1):
-                if inputs[:length] in known:
-                    inputs = (known[inputs[:length]], *inputs[length:])
-                    break
-            known.setdefault(step.inputs, index)
-        changed.append(Step(inputs, step.layer, step.where, step.owner))
+            lengths = range(len(inputs) - 1, 1, -1)
+            begun = next((inputs[:length] for length in lengths if inputs[:length] in known), None)
+            if begun is not None:
+                step = replace(step, inputs=(known[begun], *inputs[len(begun) :]))
+            known.setdefault(inputs, index)
+        changed.append(step)
     return changed
 
 
@@ -137,7 +140,7 @@ class _Nester:
         for first, item in enumerate(items):
             again = (n for n in range(first + 1, len(items)) if self.same(item, items[n]))
             second = next(again, None)
-            if second is None or not self.owners(item):
+            if second is None or not self.shares(item):
                 continue
             period = second - first
             starts = range(first, max(first - period, -1), -1)
@@ -167,16 +170,19 @@ class _Nester:
             return False
         if a.kind == "layer":
             one, other = self.steps[a.step], self.steps[b.step]
-            # a norm in a repeated block has statistics of its own each time
-            own = isinstance(one.layer, BatchNorm | SampleNorm)
+            own = isinstance(one.layer, _OWN_EACH_TIME)
             return one.layer == other.layer and (own or one.owner == other.owner)
         return all(
             len(p) == len(q) and all(self.same(x, y) for x, y in zip(p, q, strict=True))
             for p, q in zip(a.parts, b.parts, strict=True)
         )
 
-    def owners(self, item: _Item) -> bool:
-        return any(self.steps[step].owner for step in item.steps())
+    def shares(self, item: _Item) -> bool:
+        """Whether an item that is the same as another has tensors in common with it."""
+        return any(
+            self.steps[step].owner and not isinstance(self.steps[step].layer, _OWN_EACH_TIME)
+            for step in item.steps()
+        )
 
     def layers(self, items: tuple[_Item, ...]) -> tuple[Layer, ...]:
         return tuple(self.layer(item) for item in items)

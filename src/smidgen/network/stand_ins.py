@@ -1,7 +1,8 @@
 """Stand-ins for packages that course files import at their top and no model is made of.
 
-A file that begins with `from torchvision import datasets` holds a model all the same. Where such
-a package is missing, a stand-in takes its place; whoever calls something of it hears what is missing.
+A file that begins with `from torchvision import datasets` holds a model all the same. Where
+such a package is missing, a stand-in takes its place, and whoever calls something of it hears
+what is missing.
 """
 
 import importlib.util
@@ -35,7 +36,7 @@ class StandIn(ModuleType):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.__path__: list[str] = []
+        self.__path__ = []
 
     def __getattr__(self, name: str) -> "StandIn":
         if name.startswith("__"):

@@ -143,8 +143,8 @@ class Trace:
 def trace(network: Network) -> Trace:
     """Tabulate a network for one image."""
     graph = network.graph
-    reaches = _reaches(graph)
-    rows = tuple(_row(node, reaches[node.index]) for node in graph.nodes)
+    axes = [reaches(graph, axis) for axis in range(2)]
+    rows = tuple(_row(node, _union([reach[node.index] for reach in axes])) for node in graph.nodes)
     dead = [
         spec
         for block in network.unreached
@@ -186,15 +186,14 @@ def _row(node: Node, reach: Reach) -> Row:
     )
 
 
-def _reaches(graph: Graph) -> dict[int, Reach]:
-    reaches = {INPUT: Reach((1, 1), (1, 1), (0, 0), (0, 0))}
+def reaches(graph: Graph, axis: int) -> dict[int, Reach]:
+    """Return what every value sees of the image along rows (axis 0) or columns (axis 1)."""
+    found = {INPUT: Reach((1, 1), (1, 1), (0, 0), (0, 0))}
     for node in graph.nodes:
-        seen = _union([reaches[index] for index in node.inputs])
+        seen = _union([found[index] for index in node.inputs])
         window = node.layer.window(node.input_shape) if len(node.inputs) == 1 else None
-        if window is not None:
-            seen = _union([_through(seen, window, axis) for axis in range(2)])
-        reaches[node.index] = seen
-    return reaches
+        found[node.index] = seen if window is None else _through(seen, window, axis)
+    return found
 
 
 def _through(seen: Reach, window: Window, axis: int) -> Reach:

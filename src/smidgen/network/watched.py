@@ -1,4 +1,4 @@
-"""The account of a module that was watched while it ran: what `hooks.watch` gives. No torch here."""
+"""The account of a module that was watched while it ran: what `hooks.watch` gives."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

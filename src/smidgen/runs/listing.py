@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from smidgen.errors import RunError
 from smidgen.runs.index import IndexedRun
-from smidgen.runs.store import RunFolder, RunStore
+from smidgen.runs.store import PARTIAL, RunFolder, RunStore
 
 SortKey = Literal["started", "run", "recipe", "seed", "params", "accuracy", "seconds"]
 SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
@@ -59,11 +59,9 @@ def list_runs(
     """
     indexed, problems = store.index.runs()
     listed = [_finished(row) for row in indexed]
-    for folder in store.folders():
-        if folder.is_finished:
-            continue
+    for record in store.root.glob(f"*{PARTIAL}/record.json"):
         try:
-            listed.append(_unfinished(folder))
+            listed.append(_unfinished(RunFolder(record.parent)))
         except RunError as error:  # one damaged record must not hide the others
             problems.append(str(error))
     chosen = [row for row in listed if fnmatchcase(row.recipe, recipe)]

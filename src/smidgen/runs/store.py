@@ -80,6 +80,10 @@ class RunFolder:
     def save_checkpoint(self, epoch: int, state: Tensors, metadata: Metadata) -> None:
         """Write the state after an epoch, and keep only the one before it."""
         save_tensors(self._checkpoint(epoch), state, metadata)
+        self.drop_checkpoints_before(epoch)
+
+    def drop_checkpoints_before(self, epoch: int) -> None:
+        """Keep the state after an epoch, the one before it, and any later ones."""
         with storage_errors(self.path):
             for other in self.checkpoints():
                 if other <= epoch - _KEPT_CHECKPOINTS:

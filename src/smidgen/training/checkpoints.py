@@ -69,9 +69,12 @@ def restore_newest(
     """
     for epoch in reversed(folder.checkpoints()):
         try:
-            return _restore(folder, epoch, engine, record, needs_best)
+            progress = _restore(folder, epoch, engine, record, needs_best)
         except (RunError, EngineError) as problem:
             on_note(f"Going back before epoch {epoch}: {problem}")
+            continue
+        folder.drop_checkpoints_before(epoch)  # where a kill came between writing and dropping
+        return progress
     return Progress()
 
 

@@ -89,7 +89,7 @@ def resume(folder: RunFolder, dataset: Dataset, listener: Listener | None = None
     listener = listener or Listener()
     started = time.perf_counter()
     begun = folder.record()
-    if begun.result is not None:
+    if folder.is_finished and begun.result is not None:
         return Run(folder, begun, was_there=True)
     if dataset.sha256 != begun.data.sha256:
         raise DataError(

@@ -13,9 +13,7 @@ HEAD = (L.GlobalAvgPool(), L.Flatten(), L.Dense(5))
 
 def small(*layers: Layer, shape: tuple[int, int, int] = (2, 8, 9), head: bool = True) -> Network:
     """Return a network for small images of five classes."""
-    return Network(
-        layers=(*layers, *(HEAD if head else ())), input_shape=shape, num_classes=5
-    )
+    return Network(layers=(*layers, *(HEAD if head else ())), input_shape=shape, num_classes=5)
 
 
 ALONE = {
@@ -44,7 +42,9 @@ ALONE = {
     "batch norm first": small(L.BatchNorm(), L.Conv(4, 3)),
     "batch norm plain": small(L.Conv(4, 3), L.BatchNorm(scale=False, shift=False, eps=1e-3)),
     "batch norm scale only": small(L.Conv(4, 3), L.BatchNorm(shift=False), L.ReLU()),
-    "batch norm last": small(L.Conv(5, 3), L.GlobalAvgPool(), L.Flatten(), L.BatchNorm(), head=False),
+    "batch norm last": small(
+        L.Conv(5, 3), L.GlobalAvgPool(), L.Flatten(), L.BatchNorm(), head=False
+    ),
     "relu": small(L.Conv(4, 3), L.ReLU()),
     "relu first": small(L.ReLU(), L.Conv(4, 3)),
     "leaky relu": small(L.Conv(4, 3), L.LeakyReLU(0.2)),
@@ -62,9 +62,7 @@ ALONE = {
     "avg pool": small(L.Conv(4, 3), L.AvgPool(2), L.Conv(3, 2)),
     "avg pool padded": small(L.Conv(4, 3), L.AvgPool(3, stride=2, padding=1), L.Conv(3, 2)),
     "avg pool same": small(L.Conv(4, 3), L.AvgPool(3, stride=2, padding="same"), L.Conv(3, 2)),
-    "global max pool": small(
-        L.Conv(4, 3), L.GlobalMaxPool(), L.Flatten(), L.Dense(5), head=False
-    ),
+    "global max pool": small(L.Conv(4, 3), L.GlobalMaxPool(), L.Flatten(), L.Dense(5), head=False),
     "multiply": small(L.Conv(4, 3), L.Multiply(0.3), L.Conv(3, 3)),
     "dropout": small(L.Conv(5, 3), L.Dropout(0.3), L.Conv(3, 3)),
     "dropout of odd maps": small(L.Conv(3, 2), L.Dropout(0.5), L.Dropout(0.0), L.Dropout(0.1)),
@@ -74,23 +72,51 @@ ALONE = {
 
 TOGETHER = {
     "conv, norm, relu, dropout": small(
-        L.Conv(4, 3), L.BatchNorm(), L.ReLU(), L.Dropout(0.1), L.MaxPool(2), L.Conv(6, 3, padding=1),
-        L.BatchNorm(), L.ReLU(), L.Dropout(0.1), shape=(1, 12, 12)
+        L.Conv(4, 3),
+        L.BatchNorm(),
+        L.ReLU(),
+        L.Dropout(0.1),
+        L.MaxPool(2),
+        L.Conv(6, 3, padding=1),
+        L.BatchNorm(),
+        L.ReLU(),
+        L.Dropout(0.1),
+        shape=(1, 12, 12),
     ),
     "conv, relu, norm, dropout": small(
-        L.Conv(4, 3, bias=True), L.ReLU(), L.BatchNorm(), L.Dropout(0.1), L.MaxPool(2),
-        L.Conv(6, 3, padding=1, bias=True), L.ReLU(), L.BatchNorm(), L.Dropout(0.1), shape=(1, 12, 12)
+        L.Conv(4, 3, bias=True),
+        L.ReLU(),
+        L.BatchNorm(),
+        L.Dropout(0.1),
+        L.MaxPool(2),
+        L.Conv(6, 3, padding=1, bias=True),
+        L.ReLU(),
+        L.BatchNorm(),
+        L.Dropout(0.1),
+        shape=(1, 12, 12),
     ),
     "leaky relu before norm": small(
         L.Conv(4, 3), L.LeakyReLU(), L.BatchNorm(), L.Conv(4, 3), L.PReLU(), L.BatchNorm()
     ),
     "norm of pool": small(L.Conv(4, 3), L.MaxPool(2), L.BatchNorm(), L.ReLU(), L.Conv(3, 2)),
     "two convs before a norm": small(
-        L.Conv(4, 3), L.ReLU(), L.Conv(4, 3, padding=1), L.BatchNorm(), L.ReLU(), L.Conv(3, 2),
-        L.Dropout(0.2), L.Conv(4, 1), L.BatchNorm()
+        L.Conv(4, 3),
+        L.ReLU(),
+        L.Conv(4, 3, padding=1),
+        L.BatchNorm(),
+        L.ReLU(),
+        L.Conv(3, 2),
+        L.Dropout(0.2),
+        L.Conv(4, 1),
+        L.BatchNorm(),
     ),
     "norm of separable": small(
-        L.Conv(4, 3), L.BatchNorm(), L.ReLU(), L.SeparableConv(5, 3, padding="same"), L.BatchNorm(), L.ReLU()
+        L.Conv(4, 3),
+        L.BatchNorm(),
+        L.ReLU(),
+        L.SeparableConv(5, 3, padding="same"),
+        L.BatchNorm(),
+        L.ReLU(),
     ),
     "norm of norm": small(L.Conv(4, 3), L.BatchNorm(), L.BatchNorm(), L.ReLU(), L.BatchNorm()),
     "branches": small(
@@ -102,15 +128,34 @@ TOGETHER = {
         Branches(
             (
                 (L.Conv(2, 1), L.BatchNorm(), L.ReLU()),
-                (L.Conv(2, 1), L.BatchNorm(), L.ReLU(), L.Conv(3, 3, padding=1), L.BatchNorm(), L.ReLU()),
+                (
+                    L.Conv(2, 1),
+                    L.BatchNorm(),
+                    L.ReLU(),
+                    L.Conv(3, 3, padding=1),
+                    L.BatchNorm(),
+                    L.ReLU(),
+                ),
                 (),
             )
         ),
-        L.Conv(3, 3, padding=1), L.BatchNorm(), L.ReLU(),
+        L.Conv(3, 3, padding=1),
+        L.BatchNorm(),
+        L.ReLU(),
     ),
     "residual": small(
-        L.Conv(4, 3), L.BatchNorm(), L.ReLU(),
-        Residual((L.Conv(4, 3, padding=1), L.BatchNorm(), L.ReLU(), L.Conv(4, 3, padding=1), L.BatchNorm())),
+        L.Conv(4, 3),
+        L.BatchNorm(),
+        L.ReLU(),
+        Residual(
+            (
+                L.Conv(4, 3, padding=1),
+                L.BatchNorm(),
+                L.ReLU(),
+                L.Conv(4, 3, padding=1),
+                L.BatchNorm(),
+            )
+        ),
         L.ReLU(),
         Residual((L.Conv(6, 3, padding=1), L.BatchNorm()), (L.Conv(6, 1),)),
     ),

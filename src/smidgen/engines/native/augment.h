@@ -21,8 +21,8 @@ INLINE float bend(const float *grid, float x, float y) {
  * column, so after clamping every neighbor exists and truncation is rounding down. */
 INLINE float sample(const float *bordered, int height, int width, float u, float v, int nearest) {
     const int pitch = width + 3;
-    u = u < -1.0f ? -1.0f : u > width ? width : u;
-    v = v < -1.0f ? -1.0f : v > height ? height : v;
+    u = u > -1.0f ? u < width ? u : width : -1.0f; /* so that NaN becomes -1 */
+    v = v > -1.0f ? v < height ? v : height : -1.0f;
     if (nearest) return bordered[((int)__builtin_rintf(v) + 1) * pitch + (int)__builtin_rintf(u) + 1];
     u += 1.0f;
     v += 1.0f;

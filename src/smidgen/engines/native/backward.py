@@ -6,6 +6,7 @@ from smidgen.engines.native.calls import Area, At, Buffer, Call, Part, show_floa
 from smidgen.engines.native.forward import (
     NONE,
     Forward,
+    channel_numbers,
     dropout_rows,
     map_pair,
     num_macs,
@@ -49,51 +50,51 @@ class Backward:
         for following in self.segments.parts[number + 1 : number + 2]:
             for stage in reversed(following):
                 if isinstance(stage, Pointwise) and stage.norm is not None:
-                    part += self.through_norm(stage)
+                    part += self._through_norm(stage)
         for stage in reversed(self.segments.parts[number]):
             if stage.output in self.segments.learned:
-                part += self.stage(stage)
+                part += self._stage(stage)
         return part
 
     def gradient(self, value: int) -> Buffer:
         """Return the buffer of the loss's gradient with respect to a value."""
         return Buffer(f"gradient{value + 1}", Area(self.forward.stages.shapes[value]))
 
-    def stage(self, stage: Stage) -> Part:
+    def _stage(self, stage: Stage) -> Part:
         """Return what passes a stage's gradient on to its inputs and parameters."""
         match stage:
             case Convolve():
-                return self.convolve(stage)
+                return self._convolve(stage)
             case Pointwise():
-                return self.pointwise(stage)
+                return self._pointwise(stage)
             case Pool():
-                return self.pool(stage)
+                return self._pool(stage)
             case Join():
-                return self.join(stage)
+                return self._join(stage)
             case NormalizeImage():
-                return self.normalize_image(stage)
+                return self._normalize_image(stage)
         raise AssertionError(f"no kernel for {stage}")
 
-    def adds(self, name: str) -> str:
+    def _adds(self, name: str) -> str:
         """Return C for whether something has been put there before, and note that it is now."""
         known = name in self.started
         self.started.add(name)
         return str(int(known))
 
-    def needs(self, value: int) -> bool:
+    def _needs(self, value: int) -> bool:
         """Tell whether anybody wants the gradient of a value."""
         return value in self.segments.learned
 
-    def through_norm(self, stage: Pointwise) -> Part:
+    def _through_norm(self, stage: Pointwise) -> Part:
         assert stage.norm is not None
         value = stage.inputs[0]
-        if not self.needs(value):
+        if not self._needs(value):
             return []
-        x, dz, dx = self.forward.value(value), self.before_norm(stage), self.gradient(value)
+        x, dz, dx = self.forward.value(value), self._before_norm(stage), self.gradient(value)
         first = stage.norm.first
         maker = self.segments.stages.maker(value)
         activation, slope = "NO_ACTIVATION", 0.0
-        if isinstance(maker, Convolve) and self.is_undone_by_norm(maker):
+        if isinstance(maker, Convolve) and self._is_undone_by_norm(maker):
             activation, slope = maker.activation, maker.slope
         arguments = (
             At(x),
@@ -106,37 +107,37 @@ class Backward:
             activation,
             show_float(slope),
             "images",
-            self.adds(dx.name),
+            self._adds(dx.name),
         )
         return [Call("norm_backward", arguments, what=stage.node.name, kind="norm")]
 
-    def before_norm(self, stage: Pointwise) -> Buffer:
+    def _before_norm(self, stage: Pointwise) -> Buffer:
         """Return the buffer of the gradient between a batch norm and its activation."""
         return Buffer(f"dz{stage.output + 1}", Area(self.forward.input_area(stage).shape))
 
-    def is_undone_by_norm(self, stage: Convolve) -> bool:
+    def _is_undone_by_norm(self, stage: Convolve) -> bool:
         """Tell whether the batch norm behind undoes the convolution's activation, too."""
         readers = self.segments.stages.readers(stage.output)
         return len(readers) == 1 and len(self.forward.norms_of(stage.output)) == 1
 
-    def convolve(self, stage: Convolve) -> Part:
+    def _convolve(self, stage: Convolve) -> Part:
         x, y = self.forward.value(stage.inputs[0]), self.forward.value(stage.output)
         dy = self.gradient(stage.output)
         part: Part = []
-        if stage.activation != "NO_ACTIVATION" and not self.is_undone_by_norm(stage):
+        if stage.activation != "NO_ACTIVATION" and not self._is_undone_by_norm(stage):
             finish = (stage.activation, show_float(stage.slope))
             arguments = (At(y), str(y.area), At(dy), str(dy.area), *finish)
             part.append(Call("activation_backward", arguments, stage.node.name, "pointwise"))
-        part.append(self.weight_gradient(stage, x, dy))
+        part.append(self._weight_gradient(stage, x, dy))
         if stage.bias is not None:
-            to, add = self.parameter(stage, "bias"), self.adds(stage.bias)
+            to, add = self._parameter(stage, "bias"), self._adds(stage.bias)
             arguments = (At(dy), str(dy.area), to, add)
             part.append(Call("bias_gradient", arguments, stage.node.name, "weight gradient"))
-        if self.needs(stage.inputs[0]):
-            part.append(self.input_gradient(stage, dy))
+        if self._needs(stage.inputs[0]):
+            part.append(self._input_gradient(stage, dy))
         return part
 
-    def weight_gradient(self, stage: Convolve, x: Buffer, dy: Buffer) -> Call:
+    def _weight_gradient(self, stage: Convolve, x: Buffer, dy: Buffer) -> Call:
         in_area, out_area = map_pair(stage, x.area, dy.area)
         tile = weight_tile(
             flat_map(dy.area.shape)[0] // stage.groups,
@@ -152,20 +153,18 @@ class Backward:
             show_window(stage.window),
             str(stage.groups),
             str(tile),
-            self.parameter(stage, "weight"),
-            self.adds(stage.weight),
+            self._parameter(stage, "weight"),
+            self._adds(stage.weight),
         )
         macs = num_macs(stage, self.forward.stages)
         return Call("conv_weight_gradient", arguments, stage.node.name, "weight gradient", macs)
 
-    def input_gradient(self, stage: Convolve, dy: Buffer) -> Call:
+    def _input_gradient(self, stage: Convolve, dy: Buffer) -> Call:
+        maker = self.segments.stages.maker(stage.inputs[0])
+        if isinstance(maker, Pointwise) and self._follower(maker) is stage:
+            return self._input_gradient_to_norm(stage, maker, dy)
         dx = self.gradient(stage.inputs[0])
         in_area, out_area = map_pair(stage, dx.area, dy.area)
-        channels, _, width = flat_map(in_area.shape)
-        columns, step = stage.window.kernel[1], stage.window.stride[1]
-        tile = row_tile(
-            channels // stage.groups, width, columns, 1, self.forward.lanes, multiple=step
-        )
         arguments = (
             At(dy),
             str(out_area),
@@ -174,49 +173,93 @@ class Backward:
             str(in_area),
             show_window(stage.window),
             str(stage.groups),
-            str(Tile(inputs=tile[0], columns=tile[1])),
-            self.adds(dx.name),
+            self._input_tile(stage, in_area),
+            self._adds(dx.name),
         )
         macs = num_macs(stage, self.forward.stages)
         return Call("conv_input_gradient", arguments, stage.node.name, "input gradient", macs)
 
-    def parameter(self, stage: Stage, role: str) -> str:
+    def _input_gradient_to_norm(self, stage: Convolve, norm: Pointwise, dy: Buffer) -> Call:
+        x, dz = self.forward.value(norm.inputs[0]), self._before_norm(norm)
+        assert norm.norm is not None
+        arguments = (
+            At(dy),
+            str(dy.area),
+            self.forward.numbers.place(stage, "weight"),
+            At(x),
+            str(x.area),
+            At(dz),
+            show_window(stage.window),
+            str(stage.groups),
+            self._input_tile(stage, dz.area),
+            show_pointwise(norm),
+            *channel_numbers(norm),
+            dropout_rows(norm),
+            "w->totals",
+            f"slopes + {2 * norm.norm.first}",
+        )
+        macs = num_macs(stage, self.forward.stages)
+        function = "conv_input_norm_gradient"
+        return Call(function, arguments, stage.node.name, "input gradient", macs)
+
+    def _input_tile(self, stage: Convolve, area: Area) -> str:
+        """Return the tile of the input gradient; its columns are a multiple of the stride."""
+        channels, _, width = flat_map(area.shape)
+        columns, step = stage.window.kernel[1], stage.window.stride[1]
+        tile = row_tile(
+            channels // stage.groups, width, columns, 1, self.forward.lanes, multiple=step
+        )
+        return str(Tile(inputs=tile[0], columns=tile[1]))
+
+    def _parameter(self, stage: Stage, role: str) -> str:
         """Return C for where a parameter's gradient goes."""
         return f"gradient + {self.layout.weights[parameter_name(stage, role)]}"
 
-    def pointwise(self, stage: Pointwise) -> Part:
+    def _pointwise(self, stage: Pointwise) -> Part:
+        if self._follower(stage) is not None:
+            return []
         value = stage.inputs[0]
         x, dy = self.forward.value(value), self.gradient(stage.output)
         has_norm = stage.norm is not None
-        dx = self.before_norm(stage) if has_norm else self.gradient(value)
-        first = stage.norm.first if stage.norm is not None else 0
+        dx = self._before_norm(stage) if has_norm else self.gradient(value)
         slopes = (NONE, NONE, NONE)
         if stage.slopes is not None:
             place = self.forward.numbers.place(stage, "slopes")
-            slopes = (place, self.parameter(stage, "slopes"), self.adds(stage.slopes))
+            slopes = (place, self._parameter(stage, "slopes"), self._adds(stage.slopes))
         # without norm and activation the input's values do not matter, and may be gone
         source = x if stage.needs_input else dy
-        seen = x.area if stage.needs_input else unflattened(dy.area, Area(x.area.shape))
+        flat = unflattened(dy.area, Area(x.area.shape))
         arguments = (
             At(source),
-            str(seen),
+            str(x.area if stage.needs_input else flat),
             At(dy),
-            str(unflattened(dy.area, Area(x.area.shape))),
+            str(dy.area if stage.pool else flat),
             At(dx),
             str(dx.area),
             show_pointwise(stage),
-            *(f"w->{name} + {first}" if has_norm else NONE for name in ("scales", "shifts", "means")),
+            *([] if stage.pool is None else [show_window(stage.pool)]),
+            *channel_numbers(stage),
             slopes[0],
             dropout_rows(stage),
-            f"slopes + {2 * first}",
+            f"slopes + {2 * stage.norm.first if stage.norm is not None else 0}",
             slopes[1],
             slopes[2],
-            self.adds(dx.name),
+            *([self._adds(dx.name)] if stage.pool is None else []),
         )
         kind = "norm" if has_norm else "pointwise"
-        return [Call("pointwise_backward", arguments, stage.node.name, kind)]
+        function = "pointwise_backward" if stage.pool is None else "pointwise_pool_backward"
+        return [Call(function, arguments, stage.node.name, kind)]
 
-    def pool(self, stage: Pool) -> Part:
+    def _follower(self, stage: Pointwise) -> Convolve | None:
+        """Return the convolution whose input gradient also does the stage's backward pass."""
+        readers = self.segments.stages.readers(stage.output)
+        if stage.norm is None or stage.pool is not None or stage.slopes is not None:
+            return None
+        if len(readers) != 1 or not isinstance(readers[0], Convolve) or stage.rank > 3:
+            return None
+        return readers[0]
+
+    def _pool(self, stage: Pool) -> Part:
         x, dy = self.forward.value(stage.inputs[0]), self.gradient(stage.output)
         dx = self.gradient(stage.inputs[0])
         places = (At(dy), str(dy.area), At(dx), str(dx.area), show_window(stage.window))
@@ -224,27 +267,26 @@ class Backward:
             arguments = (At(x), str(x.area), *places)
         else:
             arguments = (*places, str(int(stage.counts_padding)))
-        arguments += (self.adds(dx.name),)
+        arguments += (self._adds(dx.name),)
         return [Call(f"{stage.kind}_pool_backward", arguments, stage.node.name, "pool")]
 
-    def join(self, stage: Join) -> Part:
+    def _join(self, stage: Join) -> Part:
         dy, part, offset = self.gradient(stage.output), [], 0
         for number in stage.inputs:
             dx = self.gradient(number)
-            if self.needs(number):
+            if self._needs(number):
                 # the kernel copies as many channels as the source's map says
                 source = Area((dx.area.shape[0], *dy.area.shape[1:]))
-                arguments = (At(dy, offset), str(source), At(dx), str(dx.area), self.adds(dx.name))
+                arguments = (At(dy, offset), str(source), At(dx), str(dx.area), self._adds(dx.name))
                 part.append(Call("copy_map", arguments, stage.node.name, "pointwise"))
             offset += dx.area.size if stage.kind == "concat" else 0
         return part
 
-    def normalize_image(self, stage: NormalizeImage) -> Part:
+    def _normalize_image(self, stage: NormalizeImage) -> Part:
         value = stage.inputs[0]
         x, dy, dx = self.forward.value(value), self.gradient(stage.output), self.gradient(value)
-        gain, bias = stage.parameters
-        add_parameters = self.adds(gain)
-        needs = self.needs(value)
+        add_parameters = self._adds(stage.parameters[0])
+        needs = self._needs(value)
         arguments = (
             At(x),
             str(x.area),
@@ -254,10 +296,10 @@ class Backward:
             str(dx.area),
             self.forward.numbers.place(stage, "gain"),
             show_float(stage.eps),
-            self.parameter(stage, "gain"),
-            self.parameter(stage, "bias"),
+            self._parameter(stage, "gain"),
+            self._parameter(stage, "bias"),
             str(int(needs)),
             add_parameters,
-            self.adds(dx.name) if needs else "0",
+            self._adds(dx.name) if needs else "0",
         )
         return [Call("sample_norm_backward", arguments, stage.node.name, "norm")]

@@ -10,15 +10,17 @@ from smidgen.engines.native.forward import (
     TrainingNumbers,
     clear_border,
 )
+from smidgen.engines.native.fusing import stages_of
 from smidgen.engines.native.layout import (
     EvaluationLayout,
     Layout,
     evaluation_layout,
     layout_of,
 )
-from smidgen.engines.native.memory import Plan, plan_memory
+from smidgen.engines.native.memory import plan_memory
+from smidgen.engines.native.printing import function_text, program_text, tables_text
 from smidgen.engines.native.segments import Segments, cut
-from smidgen.engines.native.stages import Stages, flat_map, stages_of
+from smidgen.engines.native.stages import Stages, flat_map
 from smidgen.network.graph import INPUT
 from smidgen.network.network import Network
 
@@ -86,14 +88,13 @@ def generate(network: Network, lanes: int, is_profiled: bool = False) -> Program
         names, [*forward, *backward], plan.scratch, strict=True
     ):
         timer = len(calls) if is_profiled else None
-        functions.append(_function(name, training_part, (plan.stored, scratch_plan), timer))
+        functions.append(function_text(name, training_part, (plan.stored, scratch_plan), timer))
         calls += training_part
     places = (evaluation_plan.stored, evaluation_plan.scratch[0])
-    functions.append(_function("evaluate_block", part, places, None))
-    tables = _tables(segments, layout, (plan.stored_size, scratch, channels))
-    timers = _TIMERS.format(count=len(calls)) if is_profiled else ""
-    image = ", ".join(map(str, network.input_shape))
-    source = "\n".join([_HEAD.format(lanes=lanes, image=image), timers, *functions, tables, _TAIL])
+    functions.append(function_text("evaluate_block", part, places, None))
+    tables = tables_text(segments, layout, (plan.stored_size, scratch, channels))
+    num_timers = len(calls) if is_profiled else 0
+    source = program_text(lanes, network.input_shape, num_timers, functions, tables)
     return Program(
         source,
         lanes,
@@ -147,112 +148,5 @@ def _evaluation_part(
 
 def _load(forward: Forward) -> Part:
     images = forward.value(INPUT)
-    load = Call(
-        "load_images", ("w", "block", At(images), str(images.area)), kind="augmentation"
-    )
+    load = Call("load_images", ("w", "block", At(images), str(images.area)), kind="augmentation")
     return [*clear_border(images), load, *forward.sums(INPUT, were_taken=False)]
-
-
-def _function(
-    name: str, part: Part, places: tuple[dict[str, int], dict[str, int]], timer: int | None
-) -> str:
-    lines = [f"static void {name}(Worker *w, int64_t block) {{", _LOCALS]
-    for number, call in enumerate(part):
-        arguments = ", ".join(
-            _place(argument, *places) if isinstance(argument, At) else argument
-            for argument in call.arguments
-        )
-        note = f" /* {call.what}: {call.kind} */" if call.what else ""
-        text = f"{call.function}({arguments});"
-        lines.append(f"    {text if timer is None else f'TIMED({timer + number}, {text})'}{note}")
-    return "\n".join([*lines, "}", ""])
-
-
-def _place(at: At, stored: dict[str, int], scratch: dict[str, int]) -> str:
-    name, inside = at.buffer.name, at.buffer.area.origin + at.offset
-    if name in stored:
-        return f"stored + {stored[name] + inside}"
-    return f"scratch + {scratch[name] + inside}"
-
-
-def _tables(segments: Segments, layout: Layout, sizes: tuple[int, int, int]) -> str:
-    rows = []
-    for norm in segments.stages.norms:
-        layer, name = norm.layer, norm.name
-        stage = next(s for s in segments.stages.stages if getattr(s, "norm", None) == norm)
-        channels, height, width = flat_map(segments.stages.shapes[stage.inputs[0]])
-        numbers = (
-            segments.segment_of[stage.output],
-            channels,
-            norm.first,
-            layout.weights.get(f"{name}.weight", -1),
-            layout.weights.get(f"{name}.bias", -1),
-            layout.statistics[f"{name}.running_mean"],
-            height * width,
-            int(layer.running_variance == "unbiased"),
-        )
-        rows.append(f"    {{{', '.join(map(str, numbers))}, {layer.eps!r}, {layer.momentum!r}}},")
-    count = len(segments.parts)
-    return _TABLES.format(
-        norms="\n".join(rows) or "    {0},",
-        forward=", ".join(f"forward_{number}" for number in range(count)),
-        backward=", ".join(f"backward_{number}" for number in range(count - 1)) or "0",
-        segments=count,
-        num_norms=len(rows),
-        norm_channels=segments.stages.norm_channels,
-        num_weights=layout.num_weights,
-        num_statistics=layout.num_statistics,
-        stored=sizes[0],
-        scratch=sizes[1],
-        channels=sizes[2],
-    )
-
-
-_HEAD = """/* Generated from a network; the kernels that it calls are in the headers. */
-#define LANES {lanes}
-#define IMAGE {image}
-#include "run.h"
-
-static const Program program;
-"""
-
-_TIMERS = """#include <time.h>
-EXPORT(smidgen_seconds) double smidgen_seconds[{count}];
-
-static double now(void) {{
-    struct timespec time;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time); /* other programs' turns do not count */
-    return time.tv_sec + 1e-9 * time.tv_nsec;
-}}
-
-#define TIMED(timer, call)                       \\
-    {{                                            \\
-        double before = now();                   \\
-        call smidgen_seconds[timer] += now() - before; \\
-    }}
-"""
-
-_LOCALS = """    V *stored = w->stored + block * program.stored, *scratch = w->scratch;
-    float *gradient = w->job->block_gradients + block * program.num_weights;
-    double *sums = sums_of(w->job, &program, block, 0), *slopes = sums_of(w->job, &program, block, 1);
-    const VI images = images_of(w, block);"""
-
-_TABLES = """static const Norm norms[] = {{
-{norms}
-}};
-static const Part forward_parts[] = {{{forward}}}, backward_parts[] = {{{backward}}};
-static const Program program = {{
-    .segments = {segments}, .num_norms = {num_norms}, .norm_channels = {norm_channels},
-    .num_weights = {num_weights}, .num_statistics = {num_statistics},
-    .stored = {stored}, .scratch = {scratch}, .max_channels = {channels},
-    .forward = forward_parts, .backward = backward_parts, .evaluate = evaluate_block, .norms = norms,
-}};
-"""
-
-_TAIL = """EXPORT(smidgen_train) void smidgen_train(Job *job, int thread) { train(job, &program, thread); }
-EXPORT(smidgen_evaluate) void smidgen_evaluate(Job *job, int thread) { evaluate(job, &program, thread); }
-EXPORT(smidgen_update) void smidgen_update(Job *job, int step) {
-    update(job, job->schedule[step], 0, program.num_weights);
-}
-EXPORT(smidgen_prepare) void smidgen_prepare(Job *job, int step) { prepare_batch(job, step, IMAGE); }
-"""

@@ -181,9 +181,9 @@ INLINE void conv_input_row(const V *dy, Map out, int outputs, const float *weigh
                         smaller((rest.columns - 1 + k.left) / k.step_x, out.width - 1 - tiles * step), rest, add);
 }
 
-/* dx (+)= what dy says about the input. */
-INLINE void conv_input_gradient(const V *dy, Map out, const float *weight, V *dx, Map in, Window k,
-                                int groups, Tile tile, int add) {
+/* Row iy of all channels; `dx` is where the row of the first one goes. */
+INLINE void conv_input_line(const V *dy, Map out, const float *weight, V *dx, Map in, Window k, int groups, int iy,
+                            Tile tile, int add) {
     const int inputs = in.channels / groups, outputs = out.channels / groups;
     const int area = k.rows * k.columns, rest = inputs % tile.inputs;
     Tile last = tile;
@@ -191,15 +191,20 @@ INLINE void conv_input_gradient(const V *dy, Map out, const float *weight, V *dx
     for (int group = 0; group < groups; group++) {
         const V *dyg = dy + group * outputs * out.plane;
         const float *wg = weight + group * outputs * inputs * area;
-        for (int iy = 0; iy < in.height; iy++) {
-            V *row = dx + group * inputs * in.plane + iy * in.pitch;
-            int c = 0;
-            for (; c + tile.inputs <= inputs; c += tile.inputs)
-                conv_input_row(dyg, out, outputs, wg + c * area, inputs, row + c * in.plane, in, k, iy, tile, add);
-            if (rest)
-                conv_input_row(dyg, out, outputs, wg + c * area, inputs, row + c * in.plane, in, k, iy, last, add);
-        }
+        V *row = dx + group * inputs * in.plane;
+        int c = 0;
+        for (; c + tile.inputs <= inputs; c += tile.inputs)
+            conv_input_row(dyg, out, outputs, wg + c * area, inputs, row + c * in.plane, in, k, iy, tile, add);
+        if (rest)
+            conv_input_row(dyg, out, outputs, wg + c * area, inputs, row + c * in.plane, in, k, iy, last, add);
     }
+}
+
+/* dx (+)= what dy says about the input. */
+INLINE void conv_input_gradient(const V *dy, Map out, const float *weight, V *dx, Map in, Window k,
+                                int groups, Tile tile, int add) {
+    for (int iy = 0; iy < in.height; iy++)
+        conv_input_line(dy, out, weight, dx + iy * in.pitch, in, k, groups, iy, tile, add);
 }
 
 /* Sums `count` vectors over their lanes into out[0..count); count <= MAX_SUMS. */

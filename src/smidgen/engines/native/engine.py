@@ -15,23 +15,34 @@ from smidgen.engines.native.compiler import (
     lanes_of_host,
     load_library,
 )
-from smidgen.engines.native.job import SCHEDULE, Job, address, aligned
+from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, plan_arrays, schedule_of
 from smidgen.engines.native.layout import evaluation_numbers
+from smidgen.engines.native.model_state import ModelState
 from smidgen.engines.plan import EpochPlan
 from smidgen.errors import CompilerError, EngineError, NonFiniteError
+from smidgen.network.layers import Conv, SeparableConv
 from smidgen.network.network import Network
-from smidgen.network.weights import Tensors, initial_weights
-from smidgen.recipes.parts import SGD, Adam
+from smidgen.network.weights import Tensors
+from smidgen.recipes.parts import SGD
 from smidgen.recipes.recipe import Recipe
 
 _POLL_SECONDS = 0.005
 """How often `should_stop` is asked while C runs; a step takes about as long."""
-_OPTIMIZERS = {"sgd": 0, "adam": 1, "adamw": 2}
-_MOMENTS = {"sgd": ("momentum",), "adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
+_WIDEST_KERNEL, _LONGEST_STRIDE = 24, 12
+"""Columns of a kernel and of a stride that a register tile can hold."""
 
 
 def supports(network: Network, recipe: Recipe) -> str | None:
     """Return what the native engine cannot run, or None if it can run everything."""
+    for node in network.graph.nodes:
+        window = node.layer.window(node.input_shape)
+        if not isinstance(node.layer, Conv | SeparableConv) or window is None:
+            continue
+        if window.kernel[1] > _WIDEST_KERNEL or window.stride[1] > _LONGEST_STRIDE:
+            return (
+                f"layer {node.path}, `{node.layer}`: its kernel may have {_WIDEST_KERNEL} "
+                f"columns and its stride {_LONGEST_STRIDE}"
+            )
     return None
 
 
@@ -75,6 +86,7 @@ class NativeEngine:
         compile_options: CompileOptions | None = None,
         program: Program | None = None,
     ) -> None:
+        _check_data(network, images, labels)
         self.network, self.recipe, self.threads = network, recipe, threads
         options = compile_options or CompileOptions()
         lanes = lanes_of_host() if options.lanes is None else options.lanes
@@ -82,21 +94,9 @@ class NativeEngine:
         self._library = load_library(compile_library(self.program.source, options))
         self._images = np.ascontiguousarray(images, dtype=np.uint8)
         self._labels = np.ascontiguousarray(labels, dtype=np.int32)
-        layout = self.program.layout
-        self._weights = aligned(layout.num_weights, np.float32)
-        self._statistics = aligned(layout.num_statistics, np.float32)
-        self._gradient = aligned(layout.num_weights, np.float32)
-        self._moments = {
-            name: aligned(layout.num_weights, np.float32)
-            for name in _MOMENTS[recipe.optimizer.kind]
-        }
-        self._views = self._tensor_views(self._weights, self._statistics)
-        for name, array in initial_weights(network, seed).items():
-            self._views[name][...] = array
-        self._average = (self._weights.copy(), self._statistics.copy())
-        self._step = 0
-        self.steps_done = 0
+        self._model = ModelState(network, recipe, self.program.layout, seed)
         self._memory: dict[str, np.ndarray] = {}
+        self.steps_done = 0
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""
@@ -104,7 +104,7 @@ class NativeEngine:
         self._run("smidgen_train", job, should_stop)
         del kept
         self.steps_done = job.steps_done
-        self._step += job.steps_done
+        self._model.step += job.steps_done
         if job.broken:
             raise NonFiniteError(f"Not a finite number in epoch {plan.epoch}.", job.steps_done)
         seen = min(job.steps_done * plan.batch_size, len(plan.order))
@@ -114,23 +114,22 @@ class NativeEngine:
 
     def gradients(self, plan: EpochPlan, step: int = 0) -> tuple[float, Tensors]:
         """Return mean loss and every parameter's gradient of one batch, changing nothing."""
-        only = plan.only(step)
-        job, kept = self._training_job(only)
-        job.updates = 0
+        job, kept = self._training_job(plan)
+        job.first_step, job.num_steps, job.updates = step, step + 1, 0
         self._run("smidgen_train", job, lambda: False)
         del kept
         if job.broken:
             raise NonFiniteError(f"Not a finite number in epoch {plan.epoch}.", step)
-        views = self._tensor_views(self._gradient, self._statistics)
-        trainable = self.program.layout.weights
-        return job.loss / len(only.order), {name: views[name].copy() for name in trainable}
+        rows = plan.rows(step)
+        gradients = self._model.trained(self._model.gradient)
+        copies = {name: gradient.copy() for name, gradient in gradients.items()}
+        return job.loss / (rows.stop - rows.start), copies
 
     def update(self, gradients: Tensors, plan: EpochPlan, step: int) -> None:
         """Make the update of one step of a plan from gradients found elsewhere."""
         job, kept = self._training_job(plan)
-        views = self._tensor_views(self._gradient, self._statistics)
-        for name, gradient in gradients.items():
-            views[name][...] = gradient
+        for name, view in self._model.trained(self._model.gradient).items():
+            view[...] = gradients[name]
         self._library.smidgen_update(ctypes.byref(job), step)
         del kept
 
@@ -149,9 +148,10 @@ class NativeEngine:
     ) -> np.ndarray:
         """Return float32 (N, classes) class scores of uint8 (N, C, H, W); see the contract."""
         images = np.ascontiguousarray(images, dtype=np.uint8)
-        arrays = (self._weights, self._statistics) if weights == "raw" else self._average
+        _check_images(self.network, images)
+        tensors = self._model.tensors if weights == "raw" else self._model.average
         numbers = evaluation_numbers(
-            self.program.evaluation, self.program.evaluation_layout, self._tensor_views(*arrays)
+            self.program.evaluation, self.program.evaluation_layout, tensors
         )
         scores = np.zeros((len(images), self.network.num_classes), dtype=np.float32)
         job = self._job(1)
@@ -163,47 +163,11 @@ class NativeEngine:
 
     def state(self) -> State:
         """Return a copy of everything that training changes; see the contract."""
-        state = {name: view.copy() for name, view in self._views.items()}
-        for moment, array in self._moments.items():
-            views = self._tensor_views(array, self._statistics)
-            names = self.program.layout.weights
-            state |= {f"{moment}/{name}": views[name].copy() for name in names}
-        if self.recipe.averaging is not None:
-            views = self._tensor_views(*self._average)
-            state |= {f"ema/{name}": view.copy() for name, view in views.items()}
-        state["step"] = np.array(self._step, dtype=np.int64)
-        return state
+        return self._model.state()
 
     def load_state(self, state: State) -> None:
         """Continue from a state; see the contract."""
-        expected = {name: array.shape for name, array in self.state().items()}
-        given = {name: array.shape for name, array in state.items()}
-        if expected != given:
-            odd = sorted(set(expected.items()) ^ set(given.items()))[0][0]
-            raise EngineError(
-                f"The state does not belong to this network and recipe: `{odd}` differs."
-            )
-        for name, view in self._views.items():
-            view[...] = state[name]
-        for moment, array in self._moments.items():
-            views = self._tensor_views(array, self._statistics)
-            for name in self.program.layout.weights:
-                views[name][...] = state[f"{moment}/{name}"]
-        if self.recipe.averaging is not None:
-            for name, view in self._tensor_views(*self._average).items():
-                view[...] = state[f"ema/{name}"]
-        self._step = int(state["step"])
-
-    def _tensor_views(self, weights: np.ndarray, statistics: np.ndarray) -> Tensors:
-        layout = self.program.layout
-        views = {}
-        for name, spec in self.network.graph.tensors.items():
-            whole, places = (
-                (weights, layout.weights) if spec.trainable else (statistics, layout.statistics)
-            )
-            start = places[name]
-            views[name] = whole[start : start + spec.size].reshape(spec.shape)
-        return views
+        self._model.load_state(state)
 
     def _work(self, name: str, count: int, dtype: type[np.generic]) -> int:
         """Return the address of at least `count` zeros that stay with the engine."""
@@ -215,8 +179,12 @@ class NativeEngine:
         program, threads = self.program, self.threads
         norms = program.norm_channels
         return Job(
-            stored=self._work("stored", blocks * program.stored_vectors * program.lanes, np.float32),
-            block_gradients=self._work("gradients", blocks * program.layout.num_weights, np.float32),
+            stored=self._work(
+                "stored", blocks * program.stored_vectors * program.lanes, np.float32
+            ),
+            block_gradients=self._work(
+                "gradients", blocks * program.layout.num_weights, np.float32
+            ),
             block_sums=self._work("sums", blocks * 4 * norms, np.float64),
             block_losses=self._work("losses", blocks * 2, np.float64),
             scratch=self._work(
@@ -229,57 +197,40 @@ class NativeEngine:
     def _training_job(self, plan: EpochPlan) -> tuple[Job, list[np.ndarray | None]]:
         """Return the job and the arrays that must live as long as it runs."""
         blocks = -(-min(plan.batch_size, max(len(plan.order), 1)) // self.program.lanes)
-        job = self._job(blocks)
-        geometry, erasing, optimizer = plan.geometry, plan.erasing, self.recipe.optimizer
-        arrays = {
-            "order": np.ascontiguousarray(plan.order, dtype=np.int32),
-            "affine": None if geometry is None else np.ascontiguousarray(geometry.affine),
-            "elastic": None
-            if geometry is None or geometry.elastic is None
-            else np.ascontiguousarray(geometry.elastic),
-            "jitter": None if plan.jitter is None else np.ascontiguousarray(plan.jitter),
-            "boxes": None if erasing is None else np.ascontiguousarray(erasing.boxes),
-            "schedule": self._schedule(plan),
+        job, model, recipe = self._job(blocks), self._model, self.recipe
+        arrays = plan_arrays(plan, len(self._images), self.network.input_shape)
+        arrays |= {
+            "schedule": schedule_of(plan, recipe, model.step),
             "images": self._images,
             "labels": self._labels,
-            "weights": self._weights,
-            "statistics": self._statistics,
-            "gradient": self._gradient,
-            "first_moment": next(iter(self._moments.values())),
-            "second_moment": self._moments.get("exp_avg_sq"),
+            "weights": model.weights,
+            "statistics": model.statistics,
+            "gradient": model.gradient,
+            "first_moment": next(iter(model.moments.values())),
+            "second_moment": model.moments.get("exp_avg_sq"),
         }
-        if self.recipe.averaging is not None:
-            arrays["average_weights"], arrays["average_statistics"] = self._average
+        if recipe.averaging is not None:
+            arrays["average_weights"] = model.average_weights
+            arrays["average_statistics"] = model.average_statistics
         for name, array in arrays.items():
             setattr(job, name, address(array))
-        job.num_images, job.batch_size, job.num_steps = len(plan.order), plan.batch_size, plan.num_steps
-        job.fill = 0.0 if geometry is None else geometry.fill
-        job.nearest = int(geometry is not None and geometry.interpolation == "nearest")
-        job.level = 0.0 if erasing is None else erasing.level
-        job.label_smoothing = self.recipe.loss.label_smoothing
-        job.optimizer = _OPTIMIZERS[optimizer.kind]
-        job.weight_decay = optimizer.weight_decay
+        job.num_images, job.num_steps = len(plan.order), plan.num_steps
+        job.batch_size, job.dropout_key = plan.batch_size, plan.dropout_key
+        if plan.geometry is not None:
+            job.fill = plan.geometry.fill
+            job.nearest = int(plan.geometry.interpolation == "nearest")
+        job.level = 0.0 if plan.erasing is None else plan.erasing.level
+        job.label_smoothing = recipe.loss.label_smoothing
+        optimizer = recipe.optimizer
+        job.optimizer, job.weight_decay = OPTIMIZERS[optimizer.kind], optimizer.weight_decay
         if isinstance(optimizer, SGD):
             job.nesterov = int(optimizer.nesterov)
         else:
-            job.beta2, job.eps = optimizer.beta2, optimizer.eps
-        job.updates, job.dropout_key = 1, plan.dropout_key
+            job.beta2, job.rest_beta2 = optimizer.beta2, 1.0 - optimizer.beta2
+            job.eps = optimizer.eps
+        job.updates = 1
         self._normalize(job, "train")
         return job, list(arrays.values())
-
-    def _schedule(self, plan: EpochPlan) -> np.ndarray:
-        """Return one row per step; Adam's corrections use that step's beta1, as PyTorch does."""
-        steps = self._step + np.arange(1, plan.num_steps + 1, dtype=np.float64)
-        rows = np.zeros(plan.num_steps, dtype=SCHEDULE)
-        rows["lr"], rows["momentum"] = plan.lr, plan.momentum
-        if not isinstance(self.recipe.optimizer, SGD):
-            rows["correction"] = 1.0 - plan.momentum**steps
-            rows["root_correction"] = np.sqrt(1.0 - self.recipe.optimizer.beta2**steps)
-        averaging = self.recipe.averaging
-        if averaging is not None:
-            warm = (1 + steps) / (10 + steps) if averaging.warmup else np.ones_like(steps)
-            rows["decay"] = np.minimum(averaging.decay, warm)
-        return rows
 
     def _normalize(self, job: Job, split: SplitName) -> None:
         numbers = self.recipe.normalization
@@ -310,3 +261,17 @@ class NativeEngine:
             job.stop = 1
             for worker in workers:
                 worker.join()
+
+
+def _check_images(network: Network, images: np.ndarray) -> None:
+    if images.shape[1:] != network.input_shape:
+        raise EngineError(
+            f"The images are {images.shape[1:]}, but the network reads {network.input_shape} "
+            "(channels, height, width). Choose another data set or `network.input_shape`."
+        )
+
+
+def _check_data(network: Network, images: np.ndarray, labels: np.ndarray) -> None:
+    _check_images(network, images)
+    if len(images) != len(labels):
+        raise EngineError(f"There are {len(images)} images but {len(labels)} labels.")

@@ -83,15 +83,15 @@ class Forward:
         out = self.value(stage.output)
         match stage:
             case Convolve():
-                part = [self.convolve(stage, out, takes_sums)]
+                part = [self._convolve(stage, out, takes_sums)]
             case Pointwise():
-                part = [self.pointwise(stage, out)]
+                part = [self._pointwise(stage, out)]
             case Pool():
-                part = [self.pool(stage, out)]
+                part = [self._pool(stage, out)]
             case Join():
-                part = self.join(stage, out)
+                part = self._join(stage, out)
             case NormalizeImage():
-                part = [self.normalize_image(stage, out)]
+                part = [self._normalize_image(stage, out)]
             case _:
                 raise AssertionError(f"no kernel for {stage}")
         if takes_sums:
@@ -103,7 +103,7 @@ class Forward:
         readers = self.stages.readers(value) if self.training else []
         return [s for s in readers if isinstance(s, Pointwise) and s.norm is not None]
 
-    def convolve(self, stage: Convolve, out: Buffer, takes_sums: bool) -> Call:
+    def _convolve(self, stage: Convolve, out: Buffer, takes_sums: bool) -> Call:
         x = self.value(stage.inputs[0])
         in_area, out_area = map_pair(stage, x.area, out.area)
         channels, _, width = flat_map(out_area.shape)
@@ -111,7 +111,9 @@ class Forward:
         tile = row_tile(channels // stage.groups, width, columns, step, self.lanes)
         has_bias = stage.bias is not None or not self.training
         sums = int(takes_sums and bool(self.norms_of(stage.output)))
-        finish = f"(Finish){{{int(has_bias)}, {stage.activation}, {sums}, {show_float(stage.slope)}}}"
+        finish = (
+            f"(Finish){{{int(has_bias)}, {stage.activation}, {sums}, {show_float(stage.slope)}}}"
+        )
         return Call(
             "conv_forward",
             (
@@ -133,17 +135,18 @@ class Forward:
             num_macs=num_macs(stage, self.stages),
         )
 
-    def pointwise(self, stage: Pointwise, out: Buffer) -> Call:
+    def _pointwise(self, stage: Pointwise, out: Buffer) -> Call:
         x = self.value(stage.inputs[0])
         has_norm = stage.norm is not None
         return Call(
-            "pointwise_forward",
+            "pointwise_forward" if stage.pool is None else "pointwise_pool_forward",
             (
                 At(x),
                 str(x.area),
                 At(out),
-                str(unflattened(out.area, x.area)),
+                str(out.area if stage.pool else unflattened(out.area, x.area)),
                 show_pointwise(stage),
+                *([] if stage.pool is None else [show_window(stage.pool)]),
                 self.numbers.place(stage, "scale") if has_norm else NONE,
                 self.numbers.place(stage, "shift") if has_norm else NONE,
                 NONE if stage.slopes is None else self.numbers.place(stage, "slopes"),
@@ -153,14 +156,14 @@ class Forward:
             kind="norm" if has_norm else "pointwise",
         )
 
-    def pool(self, stage: Pool, out: Buffer) -> Call:
+    def _pool(self, stage: Pool, out: Buffer) -> Call:
         x = self.value(stage.inputs[0])
         arguments = (At(x), str(x.area), At(out), str(out.area), show_window(stage.window))
         if stage.kind == "average":
             arguments += (str(int(stage.counts_padding)),)
         return Call(f"{stage.kind}_pool_forward", arguments, what=stage.node.name, kind="pool")
 
-    def join(self, stage: Join, out: Buffer) -> Part:
+    def _join(self, stage: Join, out: Buffer) -> Part:
         part, offset = [], 0
         for position, number in enumerate(stage.inputs):
             x = self.value(number)
@@ -171,7 +174,7 @@ class Forward:
                 offset += x.area.shape[0] * out.area.plane
         return part
 
-    def normalize_image(self, stage: NormalizeImage, out: Buffer) -> Call:
+    def _normalize_image(self, stage: NormalizeImage, out: Buffer) -> Call:
         x = self.value(stage.inputs[0])
         arguments = (
             At(x),
@@ -264,3 +267,11 @@ def num_macs(stage: Convolve, stages: Stages) -> int:
     channels, height, width = flat_map(stages.shapes[stage.output])
     inputs = flat_map(stages.shapes[stage.inputs[0]])[0] // stage.groups
     return channels * height * width * inputs * stage.window.kernel[0] * stage.window.kernel[1]
+
+
+def channel_numbers(stage: Pointwise) -> tuple[str, str, str]:
+    """Return C for a norm's scale, shift and mean of each channel."""
+    if stage.norm is None:
+        return (NONE, NONE, NONE)
+    first = stage.norm.first
+    return (f"w->scales + {first}", f"w->shifts + {first}", f"w->means + {first}")

@@ -4,6 +4,12 @@ import ctypes
 
 import numpy as np
 
+from smidgen.engines.plan import EpochPlan
+from smidgen.errors import EngineError
+from smidgen.network.shapes import Shape
+from smidgen.recipes.parts import SGD
+from smidgen.recipes.recipe import Recipe
+
 _POINTERS = (
     "images",
     "labels",
@@ -28,7 +34,7 @@ _POINTERS = (
     "coefficients",
     "scores",
 )
-_LONGS = ("num_images", "batch_size", "num_steps")
+_LONGS = ("num_images", "batch_size", "first_step", "num_steps")
 _FLOATS = (
     "mean",
     "inverse_std",
@@ -37,13 +43,27 @@ _FLOATS = (
     "label_smoothing",
     "weight_decay",
     "beta2",
+    "rest_beta2",
     "eps",
 )
 _INTS = ("nearest", "optimizer", "nesterov", "updates", "threads")
 _SHARED = ("stop", "arrived", "phase", "ending", "broken")
 
+OPTIMIZERS = {"sgd": 0, "adam": 1, "adamw": 2}
+"""The C header's numbers."""
+
 SCHEDULE = np.dtype(
-    [(name, np.float32) for name in ("lr", "momentum", "correction", "root_correction", "decay")]
+    [
+        (name, np.float32)
+        for name in (
+            "lr",
+            "momentum",
+            "rest_momentum",
+            "correction",
+            "root_correction",
+            "rest_decay",
+        )
+    ]
 )
 """One row per step."""
 
@@ -78,3 +98,47 @@ def aligned(count: int, dtype: type[np.generic] | np.dtype[np.generic]) -> np.nd
     memory = np.zeros(size + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size].view(dtype)
+
+
+def plan_arrays(
+    plan: EpochPlan, num_images: int, image_shape: Shape
+) -> dict[str, np.ndarray | None]:
+    """Return a plan's arrays as C reads them, by the job's field names; None where there is none.
+
+    Raises:
+        EngineError: An image or a box that does not exist, which C would look for in memory.
+    """
+    geometry, erasing = plan.geometry, plan.erasing
+    if len(plan.order) and not 0 <= plan.order.min() <= plan.order.max() < num_images:
+        raise EngineError(f"The plan visits images beyond the {num_images} that there are.")
+    if erasing is not None:
+        ends = erasing.boxes[:, :2] + erasing.boxes[:, 2:]
+        if erasing.boxes.min(initial=0) < 0 or np.any(ends > np.array(image_shape[1:])):
+            raise EngineError("The plan erases a box that reaches beyond the image.")
+    return {
+        "order": np.ascontiguousarray(plan.order, dtype=np.int32),
+        "affine": None if geometry is None else _floats(geometry.affine),
+        "elastic": None if geometry is None else _floats(geometry.elastic),
+        "jitter": _floats(plan.jitter),
+        "boxes": None if erasing is None else np.ascontiguousarray(erasing.boxes, np.int32),
+    }
+
+
+def schedule_of(plan: EpochPlan, recipe: Recipe, steps_before: int) -> np.ndarray:
+    """Return one row per step; Adam's corrections use that step's beta1, as PyTorch does."""
+    steps = steps_before + np.arange(1, plan.num_steps + 1, dtype=np.float64)
+    rows = np.zeros(plan.num_steps, dtype=SCHEDULE)
+    rows["lr"], rows["momentum"] = plan.lr, plan.momentum
+    rows["rest_momentum"] = 1.0 - plan.momentum
+    if not isinstance(recipe.optimizer, SGD):
+        rows["correction"] = 1.0 - plan.momentum**steps
+        rows["root_correction"] = np.sqrt(1.0 - recipe.optimizer.beta2**steps)
+    averaging = recipe.averaging
+    if averaging is not None:
+        warm = (1 + steps) / (10 + steps) if averaging.warmup else np.ones_like(steps)
+        rows["rest_decay"] = 1.0 - np.minimum(averaging.decay, warm)
+    return rows
+
+
+def _floats(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else np.ascontiguousarray(array, dtype=np.float32)

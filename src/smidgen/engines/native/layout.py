@@ -57,9 +57,7 @@ def evaluation_layout(stages: Stages, graph: Graph) -> EvaluationLayout:
     return EvaluationLayout(offsets, size)
 
 
-def evaluation_numbers(
-    stages: Stages, layout: EvaluationLayout, tensors: Tensors
-) -> np.ndarray:
+def evaluation_numbers(stages: Stages, layout: EvaluationLayout, tensors: Tensors) -> np.ndarray:
     """Return the flat float32 array that the generated evaluation reads.
 
     Batch norms become a scale and a shift by their running statistics, computed in float64;

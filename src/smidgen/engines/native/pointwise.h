@@ -123,6 +123,16 @@ INLINE void pointwise_forward(const V *x, Map in, V *y, Map out, Pointwise p, co
     }
 }
 
+INLINE void store_sums(const Channel *channel, double *sums) {
+    VD sum = {}, product = {};
+    UNROLL for (int i = 0; i < CHAINS; i++) {
+        sum += widen(channel->sum[i]);
+        product += widen(channel->product[i]);
+    }
+    sums[0] = sum_lanes_wide(sum);
+    sums[1] = sum_lanes_wide(product);
+}
+
 /* dz (+)= the gradient before the steps (with a norm: between the norm and the activation, and
  * `sums` gets each channel's sum of dz and of dz * (x - mean)). `slope_gradient` is PReLU's. */
 INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, Map to, Pointwise p,
@@ -135,15 +145,7 @@ INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, M
             pointwise_row(x + c * in.plane + row * in.pitch, g + c * out.plane + row * out.pitch,
                           dz + c * to.plane + row * to.pitch, in.width, (c * in.height + row) * in.width, rows,
                           &channel, p, add);
-        if (p.has_norm) {
-            VD sum = {}, product = {};
-            UNROLL for (int i = 0; i < CHAINS; i++) {
-                sum += widen(channel.sum[i]);
-                product += widen(channel.product[i]);
-            }
-            sums[2 * c] = sum_lanes_wide(sum);
-            sums[2 * c + 1] = sum_lanes_wide(product);
-        }
+        if (p.has_norm) store_sums(&channel, sums + 2 * c);
         if (p.has_slopes)
             slope_gradient[c] = (add_slopes ? slope_gradient[c] : 0.0f) + sum_lanes(channel.slope_sum);
     }

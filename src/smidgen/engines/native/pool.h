@@ -37,12 +37,6 @@ INLINE void max_pool_forward(const V *x, Map in, V *y, Map out, Window k) {
                     largest_of(x + c * in.plane, in.pitch, cells_of(in, k, oy, ox));
 }
 
-INLINE void clear_map(V *x, Map map) {
-    for (int c = 0; c < map.channels; c++)
-        for (int row = 0; row < map.height; row++)
-            for (int i = 0; i < map.width; i++) x[c * map.plane + row * map.pitch + i] = (V){};
-}
-
 /* The first of equal cells gets the gradient, as in PyTorch. */
 INLINE void max_pool_backward(const V *x, Map in, const V *g, Map out, V *dx, Map to, Window k, int add) {
     if (!add) clear_map(dx, to);

@@ -7,6 +7,7 @@
 #define SMIDGEN_RUN_H
 
 #include "augment.h"
+#include "fused.h"
 #include "loss.h"
 #include "norm.h"
 #include "pool.h"
@@ -115,7 +116,7 @@ static void move_statistics(const Worker *w, const Program *p, Schedule now) {
         }
     }
     if (w->job->average_statistics)
-        follow(w->job->average_statistics, w->job->statistics, now.decay, 0, p->num_statistics);
+        follow(w->job->average_statistics, w->job->statistics, now.rest_decay, 0, p->num_statistics);
 }
 
 static Worker worker_of(Job *job, const Program *p, int thread) {
@@ -180,7 +181,7 @@ static int train_step(Worker *w, const Program *p) {
 
 static void train(Job *job, const Program *p, int thread) {
     Worker w = worker_of(job, p, thread);
-    for (int64_t step = 0; step < job->num_steps; step++) {
+    for (int64_t step = job->first_step; step < job->num_steps; step++) {
         if (thread == 0) job->ending = __atomic_load_n(&job->stop, __ATOMIC_RELAXED) ? STOPPED : RUNNING;
         wait_for_others(job);
         if (job->ending != RUNNING) return;

@@ -104,13 +104,15 @@ def _norm_of(stage: Stage) -> bool:
 
 def _is_read_backward(stages: Stages, value: int) -> bool:
     """Tell whether a value is read backward, or needed to compute such a value once more."""
-    for stage in stages.stages:
-        if value in values_read_backward(stage):
-            return True
-        if value in stage.inputs and not isinstance(stage, Convolve):
-            if _is_read_backward(stages, stage.output):
-                return True
-    return False
+    return any(
+        value in values_read_backward(stage)
+        or (
+            value in stage.inputs
+            and not isinstance(stage, Convolve)
+            and _is_read_backward(stages, stage.output)
+        )
+        for stage in stages.stages
+    )
 
 
 def _needed_again(segments: Segments, segment: int) -> set[int]:

@@ -50,8 +50,7 @@ def row_tile(
         (part, columns)
         for part in range(1, channels + 1)
         for columns in range(1, width + 1)
-        if part * columns <= _SUMS.get(lanes, 12)
-        and (columns % multiple == 0 or columns == width)
+        if part * columns <= _SUMS.get(lanes, 12) and (columns % multiple == 0 or columns == width)
     ]
     # among equals the one with fewer different pieces is less code
     return min(tiles, key=lambda tile: (price(tile), channels % tile[0] + width % tile[1] > 0))

@@ -37,14 +37,14 @@ INLINE void adam(const Job *job, Schedule now, int64_t from, int64_t to) {
     const float step = now.lr / now.correction, keep = 1.0f - now.lr * decoupled;
     for (int64_t i = from; i < to; i++) {
         const float g = gradient[i] + added * w[i];
-        first[i] += (1.0f - now.momentum) * (g - first[i]);
-        second[i] = job->beta2 * second[i] + (1.0f - job->beta2) * g * g;
+        first[i] += now.rest_momentum * (g - first[i]);
+        second[i] = job->beta2 * second[i] + job->rest_beta2 * g * g;
         w[i] = keep * w[i] - step * first[i] / (__builtin_sqrtf(second[i]) / now.root_correction + job->eps);
     }
 }
 
-INLINE void follow(float *average, const float *values, float decay, int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) average[i] += (1.0f - decay) * (values[i] - average[i]);
+INLINE void follow(float *average, const float *values, float share, int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) average[i] += share * (values[i] - average[i]);
 }
 
 INLINE void update(const Job *job, Schedule now, int64_t from, int64_t to) {
@@ -52,7 +52,7 @@ INLINE void update(const Job *job, Schedule now, int64_t from, int64_t to) {
         sgd(job, now, from, to);
     else
         adam(job, now, from, to);
-    if (job->average_weights) follow(job->average_weights, job->weights, now.decay, from, to);
+    if (job->average_weights) follow(job->average_weights, job->weights, now.rest_decay, from, to);
 }
 
 #endif

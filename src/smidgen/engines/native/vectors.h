@@ -16,7 +16,7 @@ typedef uint32_t VU __attribute__((vector_size(4 * LANES)));
 typedef double VD __attribute__((vector_size(8 * LANES)));
 
 /* Forces a value into a register: gcc otherwise reads it anew, from memory, for every use. */
-#if defined(__wasm__)
+#if defined(__wasm__) || LANES == 1
 #define KEEP(v) ((void)0)
 #elif defined(__aarch64__) || defined(__ARM_NEON)
 #define KEEP(v) __asm__("" : "+w"(v))
@@ -116,6 +116,12 @@ INLINE void clear_border(V *x, Map map, int top, int left, int bottom, int right
             for (int i = map.width; inside && i < map.width + right; i++) plane[y * map.pitch + i] = (V){};
         }
     }
+}
+
+INLINE void clear_map(V *x, Map map) {
+    for (int c = 0; c < map.channels; c++)
+        for (int row = 0; row < map.height; row++)
+            for (int i = 0; i < map.width; i++) x[c * map.plane + row * map.pitch + i] = (V){};
 }
 
 #endif

@@ -1,0 +1,215 @@
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from smidgen.cli.app import app
+from smidgen.cli.prove import page as proof_page
+from smidgen.cli.proving import Board, clock
+from smidgen.data import Dataset
+from smidgen.evidence.proof import SeedFailure
+from smidgen.evidence.statements import proof_of
+from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Note, Started
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.store import RunFolder
+
+Make = Callable[..., RunFolder]
+
+
+def _run(*arguments: str) -> tuple[int, str, str]:
+    found = CliRunner().invoke(app, list(arguments), terminal_width=200)
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.exit_code, found.stdout, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("0.994", "0.994 looks like a share; accuracies are written in percent, as 99.4."),
+        ("1", "1 looks like a share; accuracies are written in percent, as 99.4."),
+        ("101", "101 is no percentage; accuracies are above 1 and at most 100, as 99.4."),
+        ("-3", "-3 is no percentage; accuracies are above 1 and at most 100, as 99.4."),
+    ],
+)
+def test_a_target_is_a_percentage(given: str, text: str) -> None:
+    """Shares and numbers beyond are wrong usage, and said to be so in one sentence."""
+    code, _, errors = _run("prove", "smidgen/quick", f"--target={given}")
+
+    assert code == 2
+    assert text in " ".join(errors.replace("│", " ").split())
+
+
+def test_a_proof_of_finished_runs_is_printed(
+    train_tiny: Callable[..., object],
+    tiny_recipe: Recipe,
+    stripes: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is in the store is stated on standard output, as a page or as JSON."""
+    monkeypatch.setattr("smidgen.data.load_dataset", lambda name, folder, progress: stripes)
+    for seed in (1, 2):
+        train_tiny(seed=seed)
+    recipe = tmp_path / "tiny.json"
+    recipe.write_text(tiny_recipe.to_json())
+    arguments = ("prove", str(recipe), "--seeds", "2", "--target", "5", "--engine", "torch")
+
+    code, page, errors = _run(*arguments)
+    plain = json.loads(_run(*arguments, "--json")[1])
+
+    assert code == 0
+    assert errors == "2 of 2 seeds are there already\n"
+    assert "2 seeds, protocol final, torch engine; accuracy on test after the last epoch" in page
+    assert [each["seed"] for each in plain["seeds"]] == [1, 2]
+    assert plain["target"]["target"] == 0.05
+
+
+def test_the_page_of_a_proof(make_run: Make) -> None:
+    """Every statement stands in its own line, with n, interval and test."""
+    runs = [make_run(seed, wrong=range(1 + seed % 3), errors_before=(9, 1)) for seed in range(1, 7)]
+
+    page = proof_page(proof_of(runs, target=0.95, stay_epochs=2))
+
+    lines = page.splitlines()
+    assert lines[0] == "tiny: 600 parameters, 9,000 MACs, 3 epochs of stripes"
+    assert lines[2] == "No claim: that takes at least 20 seeds, protocol final."
+    assert "   1   95.00 %       2         epoch 2    yes      4.5" in lines
+    starts = {line.split("  ")[0]: line for line in lines}
+    assert "95.00 %, 95 % interval 92.65 to 97.35 % (Student)" in starts["mean accuracy"]
+    assert "2.236 points" in starts["standard deviation"]
+    assert "92.50 %, 95.00 %, 97.50 %" in starts["min, median, max"]
+    assert "4 of 6 seeds, 95 % interval 22.28 to 95.67 %" in starts["at 95 % or above"]
+    assert "4 of 6 seeds" in starts["and stay, last 2 epochs"]
+    assert "not shown to be above it, one-sided p = 0.5" in starts["mean against target"]
+    assert "epoch 2 (median); never for 0 of 6" in starts["first at target"]
+    assert "1 of 40 images (3 for any)" in starts["wrong for every seed"]
+    assert "4.5 s (median 4.5) of training" in starts["seconds per run"]
+
+
+def test_the_page_marks_known_label_errors(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared errors whose label is known to be wrong carry a star."""
+    monkeypatch.setattr("smidgen.evidence.label_errors._BY_DATA", {"5" * 64: frozenset({3, 20})})
+
+    page = proof_page(proof_of([make_run(seed, wrong=[2, 3]) for seed in (1, 2)]))
+
+    assert "2, 3*\n" in page
+    assert "* 1 of the 2 images whose label is known to be wrong" in page
+
+
+def test_a_proof_with_failures_is_an_error(
+    make_run: Make, tmp_path: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other seeds say is printed, and the exit code tells that some are missing."""
+    proof = proof_of([make_run(1)], failures=[SeedFailure(2, "out of luck.")])
+    monkeypatch.setattr("smidgen.evidence.prove.prove", lambda *given: proof)
+    recipe = tmp_path / "tiny.json"
+    recipe.write_text(tiny_recipe.to_json())
+
+    with pytest.raises(
+        Exception, match=r"^1 of 2 seeds gave no run, the first of them seed 2: out"
+    ):
+        _run("prove", str(recipe), "--seeds", "2")
+
+
+def test_a_comparison_is_printed(make_run: Make) -> None:
+    """The page ends with the verdict, which JSON carries too."""
+    for seed in range(1, 9):
+        make_run(seed, wrong=range(1 + seed % 2), name="a")
+        make_run(seed, wrong=range(8 + seed % 2), name="b")
+
+    code, page, _ = _run("compare", "b", "a")
+    plain = json.loads(_run("compare", "a", "b", "--json")[1])
+
+    lines = page.splitlines()
+    assert code == 0
+    assert lines[0] == "8 seeds of stripes, protocol final, accuracy on test after the last epoch"
+    assert lines[-1] == "a is better than b by 17.500 points."
+    assert "sign-flip test: two-sided p = 0.0078" in page
+    assert plain["difference"]["verdict"] == "a is better"
+
+
+def test_what_cannot_be_told_is_not_called_better(make_run: Make) -> None:
+    """Too few seeds: how many it would take."""
+    for seed in range(1, 4):
+        make_run(seed, wrong=range(seed), name="a")
+        make_run(seed, wrong=range(seed + 5), name="b")
+
+    lines = _run("compare", "a", "b")[1].splitlines()
+
+    assert (
+        lines[-1] == "Cannot tell, needs about 6 seeds if the true difference is as large as here."
+    )
+    assert "better" not in "\n".join(lines)
+
+
+def test_a_win_that_hangs_on_few_images_says_so(make_run: Make) -> None:
+    """Where other images might say otherwise the verdict adds it."""
+    for seed in range(1, 9):
+        make_run(seed, wrong=[0], name="a")
+        make_run(seed, wrong=[0, 1], name="b")
+
+    line = _run("compare", "a", "b")[1].splitlines()[-1]
+
+    assert line == (
+        "a is better than b by 2.500 points. That holds for these images of test; on others it "
+        "might not."
+    )
+
+
+def test_the_board_follows_the_messages() -> None:
+    """Every message moves its seed; the time left comes from the pace of the epochs."""
+    board = Board(epochs=4, workers=2)
+    board.start({}, [1, 2, 3, 4])
+    for message in (
+        Started(1, 0),
+        EpochDone(1, 1, 0.5, 10.0),
+        Started(2, 3),
+        EpochDone(2, 4, 0.75, 10.0),
+        Finished(2, "run"),
+        Failed(3, "no"),
+        Busy(4),
+        Note(4, "a note"),
+    ):
+        board.hear(message)
+
+    assert [seed.state for seed in board.seeds.values()] == [
+        "running",
+        "done",
+        "failed",
+        "elsewhere",
+    ]
+    left = board.seconds_left(board.seeds[1])
+    assert left is not None
+    assert 20.0 <= left <= 30.0
+    assert board.seconds_left(board.seeds[2]) is None
+    assert board.total_seconds_left() == pytest.approx(30.0)
+
+
+def test_the_board_is_drawn(make_run: Make) -> None:
+    """A line per seed with state, epoch and accuracy; of many, finished ones are left out."""
+    board = Board(epochs=3, workers=1)
+    board.start({1: make_run(1, wrong=[0])}, list(range(2, 41)))
+    board.hear(Started(2, 1))
+
+    console = Console(width=60, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(board)
+    text = captured.get()
+
+    assert "was there" not in text
+    assert "1/3" in text
+    assert "1 of 40 seeds finished" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (125, "2:05"), (3_725, "1:02:05"), (-3, "0 s")],
+)
+def test_durations_are_written_as_people_read_them(seconds: float, text: str) -> None:
+    """Seconds, minutes and hours."""
+    assert clock(seconds) == text

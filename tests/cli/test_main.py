@@ -1,0 +1,156 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from smidgen import __version__
+from smidgen.cli import app
+from smidgen.errors import SmidgenError
+
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["recipes"],
+    ["show", "smidgen/quick"],
+    ["show", "smidgen/quick", "--json"],
+    ["schema"],
+    ["runs"],
+    ["train", "--help"],
+    ["eval", "--help"],
+    ["predict", "--help"],
+    ["data", "--help"],
+]
+
+WITHOUT_TORCH = """
+import sys
+sys.argv = ["smidgen", *sys.argv[1:]]
+from smidgen.cli import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_reading_commands_do_without_torch(arguments: list[str]) -> None:
+    """Help, listings and tables answer without importing torch."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0
+    assert done.stderr == "False\n"
+    assert done.stdout
+
+
+def test_the_installed_command_and_the_module_are_one() -> None:
+    """`smidgen` and `python -m smidgen` both lead here."""
+    for command in ([f"{sys.prefix}/bin/smidgen"], [sys.executable, "-m", "smidgen"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (0, f"smidgen {__version__}\n")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`smidgen schema | head -1` ends quietly, however much there was to say."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "smidgen", "schema"], stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    os.close(reading)
+
+    _, err = process.communicate(timeout=120)
+
+    assert err == b""
+    assert process.returncode == 1
+
+
+def test_a_deliberate_error_is_one_line(
+    shell: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deliberate error is printed as one line and ends with its own exit code."""
+
+    class ThreeError(SmidgenError):
+        exit_code = 3
+
+    def failing() -> None:
+        raise ThreeError("What is wrong. What to do.")
+
+    monkeypatch.setattr(app, "app", failing)
+
+    found = shell("anything")
+
+    assert vars_of(found) == (3, "", "error: What is wrong. What to do.\n")
+
+
+def test_a_bug_shows_its_traceback(
+    shell: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody raised on purpose is not dressed up."""
+
+    def failing() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app, "app", failing)
+
+    with pytest.raises(ZeroDivisionError):
+        shell("anything")
+
+
+def vars_of(ended: object) -> tuple[int, str, str]:
+    """Return exit code, output and errors."""
+    return tuple(getattr(ended, name) for name in ("code", "out", "err"))  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["shwo", "x"], "No such command 'shwo'. Did you mean 'show'?"),
+        (["data", "fetsh"], "No such command 'fetsh'. Did you mean 'fetch'?"),
+        (["show"], "Missing argument 'NAME'."),
+        (
+            ["train", "--protocl", "tune"],
+            "No such option: --protocl (Possible options: --protocol)",
+        ),
+        (["train", "--engine", "tork"], "'tork' is not one of 'auto', 'native', 'torch'."),
+        (["train", "--seed", "-1"], "greater than or equal to 0"),
+        (["train", "--seed", "one"], "Invalid value for '--seed'"),
+        (["train", "--threads", "0"], "greater than or equal to 1"),
+        (["predict", "last"], "Missing argument 'IMAGE...'."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(shell: Callable[..., object], arguments: list[str], says: str) -> None:
+    """What was typed wrongly is said, with what may have been meant, and ends with 2."""
+    code, out, err = vars_of(shell(*arguments))
+
+    assert code == 2
+    assert out == ""
+    assert says in err
+
+
+def test_no_command_shows_the_help(shell: Callable[..., object]) -> None:
+    """`smidgen` alone lists its commands."""
+    code, out, _ = vars_of(shell())
+
+    assert code == 2
+    assert all(f" {name} " in out for name in ("recipes", "show", "train", "eval", "predict"))
+
+
+@pytest.mark.parametrize(
+    "command", ["recipes", "show", "schema", "train", "eval", "predict", "runs"]
+)
+def test_help_has_examples(shell: Callable[..., object], command: str) -> None:
+    """Every command's help shows what to type."""
+    code, out, _ = vars_of(shell(command, "--help"))
+
+    assert code == 0
+    assert "For example:" in out
+    assert f"smidgen {command}" in out.split("For example:")[1]

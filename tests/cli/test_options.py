@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from smidgen.cli.options import recipe_from, store_at
+from smidgen.errors import RecipeError, UnknownNameError
+from smidgen.recipes.catalogue import get_recipe
+from smidgen.recipes.recipe import Recipe
+
+
+def test_where_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option comes first, then SMIDGEN_RUNS, then ./runs."""
+    monkeypatch.setenv("SMIDGEN_RUNS", "elsewhere")
+    assert store_at(Path("mine")).root == Path("mine")
+    assert store_at(None).root == Path("elsewhere")
+    monkeypatch.setenv("SMIDGEN_RUNS", "")
+    assert store_at(None).root == Path("runs")
+
+
+def test_names_and_files(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """A name stands for a recipe of the catalogue and a path that ends in .json for its file."""
+    path = tmp_path / "tiny.json"
+    path.write_text(tiny_recipe.to_json())
+
+    assert recipe_from("smidgen/quick") == get_recipe("smidgen/quick")
+    assert recipe_from(str(path)) == tiny_recipe
+    with pytest.raises(UnknownNameError):
+        recipe_from("tiny")
+    with pytest.raises(RecipeError):
+        recipe_from(str(tmp_path / "none.json"))
+
+
+def test_settings_apply_in_order() -> None:
+    """Later settings see what earlier ones did; values are JSON or else text."""
+    recipe = recipe_from(
+        "smidgen/quick", ["epochs=3", "epochs=4", "name=mine", 'schedule={"kind": "constant"}']
+    )
+
+    assert (recipe.epochs, recipe.name, recipe.schedule.kind) == (4, "mine", "constant")

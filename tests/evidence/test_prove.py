@@ -1,0 +1,330 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+
+from smidgen.data import Dataset
+from smidgen.errors import BudgetError, RunError
+from smidgen.evidence.proof import Proof
+from smidgen.evidence.prove import ProveListener, ProveOptions, num_cores, prove
+from smidgen.evidence.worker import EpochDone, Failed, Finished, Message, Started
+from smidgen.files import locked
+from smidgen.recipes.parts import Adam, Budget
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.store import RunFolder, RunStore
+
+GUARD_SECONDS = 120
+
+
+class Heard:
+    """Remembers what a proof told."""
+
+    def __init__(self, on_message: Callable[[Message], None] = lambda message: None) -> None:
+        self.messages: list[Message] = []
+        self.there: list[int] = []
+        self.missing: list[int] = []
+        self._on_message = on_message
+
+    def listener(self) -> ProveListener:
+        """Return what to hand to `prove`."""
+        return ProveListener(self._start, self._hear)
+
+    def of(self, kind: type) -> list[int]:
+        """Return the seeds of all messages of a kind, in order."""
+        return [message.seed for message in self.messages if isinstance(message, kind)]
+
+    def _start(self, there: dict[int, RunFolder], missing: list[int]) -> None:
+        self.there, self.missing = list(there), missing
+
+    def _hear(self, message: Message) -> None:
+        self.messages.append(message)
+        self._on_message(message)
+
+
+def options(workers: int = 1, target: float | None = None) -> ProveOptions:
+    """Return the options of a small proof."""
+    return ProveOptions(engine="torch", workers=workers, target=target, stay_epochs=2)
+
+
+def kill_workers() -> None:
+    """Kill every process of the running proof, as the system does when memory runs out."""
+    for child in active_children():
+        child.kill()
+
+
+def test_a_proof_is_continued_where_a_worker_died(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """A killed process costs its seed alone; asked again, that seed goes on from its epoch."""
+    store = RunStore(tmp_path / "runs")
+
+    def kill_second(message: Message) -> None:
+        if isinstance(message, EpochDone) and (message.seed, message.epoch) == (2, 1):
+            kill_workers()
+
+    first, again = Heard(kill_second), Heard()
+    broken = prove(tiny_recipe, stripes, store, [1, 2, 3], options(), first.listener())
+    proof = prove(tiny_recipe, stripes, store, [1, 2, 3], options(), again.listener())
+
+    assert [failure.seed for failure in broken.failures] == [2]
+    assert broken.failures[0].reason == (
+        "its process was killed by SIGKILL; was there enough memory?"
+    )
+    assert first.of(Finished) == [1, 3]
+    assert (again.there, again.missing) == ([1, 3], [2])
+    started = next(message for message in again.messages if isinstance(message, Started))
+    assert started.num_epochs >= 1
+    assert proof.failures == ()
+    assert [each.seed for each in proof.seeds] == [1, 2, 3]
+    assert active_children() == []
+
+
+def test_what_is_in_the_store_is_not_trained_again(
+    tiny_recipe: Recipe, stripes: Dataset, make_proof: Proof, shared_store: RunStore
+) -> None:
+    """A proof of finished runs starts no process and says the same; its target is the recipe's."""
+    heard = Heard()
+    recipe = tiny_recipe.replace(name="another name", budget=Budget(target_accuracy=0.05))
+
+    proof = prove(recipe, stripes, shared_store, [2, 1], options(), heard.listener())
+
+    assert heard.messages == []
+    assert (sorted(heard.there), heard.missing) == ([1, 2], [])
+    assert [s.accuracy for s in proof.seeds] == [s.accuracy for s in make_proof.seeds[:2]]
+    assert proof.target is not None
+    assert proof.target.target == 0.05
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """Return a store that several tests read."""
+    return RunStore(tmp_path_factory.mktemp("proofs"))
+
+
+@pytest.fixture(scope="module")
+def make_proof(tiny_recipe: Recipe, stripes: Dataset, shared_store: RunStore) -> Proof:
+    """Return the proof of three seeds, trained by two processes."""
+    return prove(tiny_recipe, stripes, shared_store, [1, 2, 3], options(2, target=0.1))
+
+
+def test_a_proof_is_made_by_several_processes(make_proof: Proof, shared_store: RunStore) -> None:
+    """Three seeds on two processes give three runs of one thread each, and one statement."""
+    records = [RunFolder(shared_store.root / each.run).record() for each in make_proof.seeds]
+
+    assert [each.seed for each in make_proof.seeds] == [1, 2, 3]
+    assert make_proof.failures == ()
+    assert {record.environment.threads for record in records} == {1}
+    assert {record.environment.engine for record in records} == {"torch"}
+    assert len({record.files["model.safetensors"] for record in records}) == 3
+    assert make_proof.accuracy.n == 3
+    assert active_children() == []
+
+
+def test_a_proof_has_the_bits_of_single_runs(
+    make_proof: Proof, train_tiny: Callable[..., object], tmp_path: Path, shared_store: RunStore
+) -> None:
+    """A seed trained in a pool ends with the weights of the same seed trained alone."""
+    train_tiny(seed=2)
+    alone = RunStore(tmp_path / "runs").find("last")
+
+    run = next(each.run for each in make_proof.seeds if each.seed == 2)
+
+    pooled = RunFolder(shared_store.root / run)
+    assert alone.name == pooled.name
+    assert alone.record().files["model.safetensors"] == pooled.record().files["model.safetensors"]
+
+
+@pytest.mark.slow
+def test_seeds_that_fail_are_reported_each(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """Training that diverges fails per seed with its reason; if all do there is no proof."""
+    heard = Heard()
+    recipe = tiny_recipe.replace(optimizer=Adam(lr=1e30))
+
+    with pytest.raises(RunError, match=r"^No seed gave a run\. Seed 1: Training met a number that"):
+        prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard.listener())
+
+    assert heard.of(Failed) == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_seed_in_use_elsewhere_is_waited_for(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, make_proof: Proof, shared_store: RunStore
+) -> None:
+    """While another process holds a seed's lock the others go on; then it has its turn."""
+    store = RunStore(tmp_path / "runs")
+    name = make_proof.seeds[0].run
+    held = locked(store.lock_path(name))
+    order: list[int] = []
+
+    def release(message: Message) -> None:
+        if isinstance(message, Finished):
+            order.append(message.seed)
+            if message.seed == 2:
+                held.__exit__(None, None, None)
+
+    held.__enter__()
+    proof = prove(tiny_recipe, stripes, store, [1, 2], options(), Heard(release).listener())
+
+    assert order == [2, 1]
+    assert proof.failures == ()
+
+
+def test_what_stops_every_seed_is_said_once(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """A budget not kept is an error before any process is started."""
+    heard = Heard()
+    recipe = tiny_recipe.replace(budget=Budget(max_params=10))
+
+    with pytest.raises(BudgetError, match="promises at most 10 parameters"):
+        prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard.listener())
+
+    assert heard.messages == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ([], "A proof needs at least one seed."),
+        ([1, 2, 1], "Seed 1 is named twice; a repeated seed proves nothing."),
+    ],
+)
+def test_seeds_that_prove_nothing_are_refused(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, seeds: list[int], text: str
+) -> None:
+    """No seeds, or one of them twice, get one line."""
+    with pytest.raises(RunError) as caught:
+        prove(tiny_recipe, stripes, RunStore(tmp_path), seeds)
+
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"target": 99.4}, "`target` is a share above 0 and at most 1, not 99.4."),
+        ({"target": 0.0}, "`target` is a share above 0 and at most 1, not 0."),
+        ({"stay_epochs": 0}, "`stay_epochs` must be at least 1, not 0."),
+        ({"workers": 0}, "`workers` must be at least 1, not 0."),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(changes: dict[str, float], text: str) -> None:
+    """Each gets one line with the value and what would be right."""
+    with pytest.raises(RunError) as caught:
+        ProveOptions(**changes)  # type: ignore[arg-type]
+
+    assert str(caught.value) == text
+
+
+def test_workers_default_to_the_cores() -> None:
+    """There is at least one core, and no more than the machine has."""
+    assert 1 <= num_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_a_signal_ends_the_proof_and_its_processes(
+    number: signal.Signals, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """SIGINT exits with 130 and one line; processes never outlive the command, epochs do."""
+    recipe = tmp_path / "long.json"
+    recipe.write_text(tiny_recipe.replace(name="long", epochs=5_000).to_json())
+    runs = tmp_path / "runs"
+    arguments = ["prove", str(recipe), "--seeds", "2", "--workers", "1", "--engine", "torch"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "smidgen", *arguments, "--runs-dir", str(runs)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "epoch 1 of" in line:
+                break
+        process.send_signal(number)
+        rest = process.stderr.read()
+        code = process.wait(GUARD_SECONDS)
+    finally:
+        process.kill()
+        process.stderr.close()
+
+    if number == signal.SIGINT:
+        assert code == 130
+        assert rest.splitlines()[-1] == (
+            "error: Stopped with 0 of 2 missing runs finished; the finished epochs of the others "
+            "are saved. The same command goes on from there."
+        )
+    else:
+        assert code == -signal.SIGKILL
+    folder = next(runs.glob("*.partial"))
+    wait_until_free(RunStore(runs).lock_path(RunFolder(folder).name))
+    assert RunFolder(folder).checkpoints()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_proof_that_is_killed_again_and_again_ends_the_same(
+    tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Killed after every fourth epoch and asked for again, it ends with the undisturbed runs."""
+    path = tmp_path / "tiny.json"
+    path.write_text(tiny_recipe.replace(epochs=6).to_json())
+    disturbed, calm = RunStore(tmp_path / "disturbed"), RunStore(tmp_path / "calm")
+
+    kills = 0
+    while not prove_by_command(path, disturbed, kill_after_epochs=4):
+        kills += 1
+    assert prove_by_command(path, calm, kill_after_epochs=None)
+
+    assert kills >= 2
+    assert hashes(disturbed) == hashes(calm)
+    assert len(hashes(calm)) == 3
+
+
+def prove_by_command(recipe: Path, store: RunStore, kill_after_epochs: int | None) -> bool:
+    """Prove three seeds in a process that is killed after so many epochs; whether it finished."""
+    arguments = ["--seeds", "3", "--workers", "2", "--engine", "torch", "--runs-dir", store.root]
+    command = [sys.executable, "-m", "smidgen", "prove", recipe, *arguments]
+    seen = 0
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            seen += "epoch" in line
+            if seen == kill_after_epochs:
+                process.kill()
+    assert process.returncode in (0, -signal.SIGKILL)
+    return process.returncode == 0
+
+
+def hashes(store: RunStore) -> dict[str, str]:
+    """Return the hash of every finished run's weights."""
+    return {
+        folder.name: folder.record().files["model.safetensors"]
+        for folder in store.folders()
+        if folder.is_finished
+    }
+
+
+def wait_until_free(lock: Path) -> None:
+    """Return once nobody holds the lock; a worker holds it while it lives."""
+    deadline = time.monotonic() + GUARD_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with locked(lock, wait=False):
+                return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail("a process outlived its proof")

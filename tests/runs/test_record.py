@@ -1,0 +1,249 @@
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smidgen.errors import RunError
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs import record as record_module
+from smidgen.runs.record import Environment, EpochRecord, Result, RunRecord, identity_of
+from smidgen.runs.store import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+
+EPOCH = EpochRecord(1, 0.25, 0.9, "test", 0.5, 0.975, 1, 1.5, 0.5, 80.0, 0.1, 0.05)
+
+
+def test_round_trip(make_run: MakeRun) -> None:
+    """A record read back equals the one written, with its results."""
+    folder = make_run(wrong=(3, 4), errors_before=(9, 1))
+
+    record = folder.record()
+
+    again = folder.path / "again.json"
+    again.write_text(record.to_json())
+    assert RunRecord.read(again) == record
+    assert record.result is not None
+    assert record.result.num_errors == 2
+    assert [epoch.eval_num_errors for epoch in record.epochs] == [9, 1, 2]
+
+
+def test_numbers_survive_exactly(tmp_path: Path, make_run: MakeRun) -> None:
+    """Every float comes back to the last bit."""
+    record = make_run().record()
+    rng = np.random.default_rng(0)
+    values = [0.1, 1 / 3, 1e-300, 5e-324, *rng.uniform(0, 1e6, 200), *rng.uniform(0, 1e-6, 200)]
+    epochs = tuple(
+        dataclasses.replace(EPOCH, epoch=i + 1, train_loss=float(value), lr_last=float(value))
+        for i, value in enumerate(values)
+    )
+    path = tmp_path / "record.json"
+    path.write_text(dataclasses.replace(record, epochs=epochs).to_json())
+
+    found = RunRecord.read(path).epochs
+
+    assert [epoch.train_loss for epoch in found] == values
+    assert [epoch.lr_last for epoch in found] == values
+
+
+def test_flipped_bits_are_noticed(make_run: MakeRun) -> None:
+    """Whichever bit of a record changes, it is refused or says the same.
+
+    Every 29th bit is tried: each of a byte's eight in turn, over a thousand in all.
+    """
+    folder = make_run()
+    path, record = folder.path / "record.json", folder.record()
+    content = path.read_bytes()
+    bits = range(0, 8 * len(content), 29)
+    refused = 0
+
+    for bit in bits:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        refused += is_refused_or_same(path, record)
+
+    assert len(bits) > 1000
+    assert refused > 0.95 * len(bits)
+
+
+def is_refused_or_same(path: Path, expected: RunRecord) -> bool:
+    """Return whether a record is refused; one that is not must say what was written."""
+    try:
+        found = RunRecord.read(path)
+    except RunError:
+        return True
+    assert found == expected
+    return False
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_records_are_noticed(make_run: MakeRun, share: float) -> None:
+    """A record that ends early is refused in one line."""
+    path = make_run().path / "record.json"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+    with pytest.raises(RunError) as caught:
+        RunRecord.read(path)
+
+    assert str(caught.value) == f"`{path}` is damaged: it is not JSON. Restore it."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"sha256": null}',
+        b'{"sha256": "' + b"0" * 64 + b'"}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": NaN}',
+    ],
+)
+def test_hostile_records_are_refused(tmp_path: Path, content: bytes) -> None:
+    """Whatever stands in a record's file, the answer is one clear line."""
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+
+    with pytest.raises(RunError) as caught:
+        RunRecord.read(path)
+
+    assert str(caught.value).startswith(f"`{path}` is damaged: it")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edited_record_is_refused(make_run: MakeRun) -> None:
+    """Someone who improves a number by hand is found out."""
+    path = make_run(wrong=(1, 2)).path / "record.json"
+    plain = json.loads(path.read_bytes())
+    plain["result"]["num_errors"] = 0
+    path.write_text(json.dumps(plain))
+
+    with pytest.raises(RunError) as caught:
+        RunRecord.read(path)
+
+    assert str(caught.value) == (
+        f"`{path}` is damaged: its content does not match its SHA-256. Restore it."
+    )
+
+
+def test_a_record_of_other_keys_is_refused(make_run: MakeRun) -> None:
+    """A whole record with a key this version does not know is refused with the key's name."""
+    path = make_run().path / "record.json"
+    plain = json.loads(path.read_bytes())
+    del plain["sha256"]
+    plain["sead"] = 1
+    plain["sha256"] = record_module._digest(plain)
+    path.write_text(json.dumps(plain))
+
+    with pytest.raises(RunError) as caught:
+        RunRecord.read(path)
+
+    assert str(caught.value) == f"`{path}`: unknown key `sead`. Did you mean `seed`?"
+
+
+def test_a_missing_record_is_one_line(tmp_path: Path) -> None:
+    """A record that is not there is named."""
+    with pytest.raises(RunError) as caught:
+        RunRecord.read(tmp_path / "record.json")
+
+    assert (
+        str(caught.value) == f"Cannot read `{tmp_path / 'record.json'}`: No such file or directory."
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("eval_accuracy", 1.1),
+        ("train_accuracy", -0.1),
+        ("train_loss", math.nan),
+        ("eval_loss", math.inf),
+        ("split", "train"),
+        ("epoch", 1.5),
+    ],
+)
+def test_senseless_epochs_are_refused(field: str, value: Any) -> None:
+    """Shares outside [0, 1], numbers that are not finite and wrong types cannot be recorded."""
+    with pytest.raises(RunError) as caught:
+        dataclasses.replace(EPOCH, **{field: value})
+
+    assert f"`{field}`" in str(caught.value)
+
+
+def test_without_times_leaves_only_what_repeats() -> None:
+    """Two epochs that differ in their times alone count as equal, others do not."""
+    slower = dataclasses.replace(EPOCH, train_seconds=9.0, eval_seconds=9.0, images_per_second=1.0)
+
+    assert slower.without_times() == EPOCH.without_times()
+    timed = {"train_seconds", "eval_seconds", "images_per_second"}
+    for item in dataclasses.fields(EpochRecord):
+        other = {"split": "valid", "epoch": 2, "eval_num_errors": 2}.get(item.name, 0.0)
+        changed = dataclasses.replace(EPOCH, **{item.name: other})
+        assert (changed.without_times() == EPOCH.without_times()) == (item.name in timed)
+
+
+def test_selection_words() -> None:
+    """The words that mark a result chosen by its test accuracy are fixed."""
+    with pytest.raises(RunError) as caught:
+        Result("test", 1.0, 0, 1, 1, "best", 1.0, 1.0, 1.0, 1)  # pyright: ignore
+
+    assert "'last epoch' or 'selected on the test set'" in str(caught.value)
+
+
+ENVIRONMENT = Environment("torch", "cpu", 2, {"torch": "2"}, {"cores": "2"})
+
+
+def identity(recipe_: Recipe, **changes: Any) -> str:
+    """Return the identity of a run, changed as asked."""
+    arguments: dict[str, Any] = {
+        "recipe": recipe_,
+        "seed": 1,
+        "protocol": "final",
+        "environment": ENVIRONMENT,
+        "data_sha256": "ab",
+    }
+    return identity_of(**(arguments | changes))
+
+
+def test_identity_is_what_decides_the_numbers(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings, seed, protocol, engine, device, torch's threads and data change the identity."""
+    others = [
+        {"recipe": tiny_recipe.replace(epochs=4)},
+        {"seed": 2},
+        {"protocol": "tune"},
+        {"environment": dataclasses.replace(ENVIRONMENT, engine="native")},
+        {"environment": dataclasses.replace(ENVIRONMENT, device="cuda")},
+        {"environment": dataclasses.replace(ENVIRONMENT, threads=1)},
+        {"data_sha256": "cd"},
+    ]
+    found = [identity(tiny_recipe), *(identity(tiny_recipe, **change) for change in others)]
+    monkeypatch.setattr(record_module, "RESULTS_VERSION", record_module.RESULTS_VERSION + 1)
+    found.append(identity(tiny_recipe))
+
+    assert len(set(found)) == len(others) + 2
+    assert all(len(one) == 64 for one in found)
+
+
+def test_identity_leaves_out_what_does_not_matter(tiny_recipe: Recipe) -> None:
+    """The recipe's name, versions, hardware and the native engine's threads do not count."""
+    native = dataclasses.replace(ENVIRONMENT, engine="native")
+    elsewhere = dataclasses.replace(ENVIRONMENT, versions={}, hardware={"cores": "64"})
+
+    assert identity(tiny_recipe.replace(name="other")) == identity(tiny_recipe)
+    assert identity(tiny_recipe, environment=elsewhere) == identity(tiny_recipe)
+    assert identity(tiny_recipe, environment=native) == identity(
+        tiny_recipe, environment=dataclasses.replace(native, threads=9)
+    )

@@ -1,0 +1,252 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smidgen.errors import RunError, StorageError, UnknownNameError
+from smidgen.runs.store import RunFolder, RunStore, run_name
+
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    """Return the store that `make_run` writes into."""
+    return RunStore(tmp_path / "runs")
+
+
+def test_names_are_safe() -> None:
+    """A run is called by its recipe, seed and identity, whatever the recipe's name holds."""
+    identity = "0123456789abcdef"
+
+    assert run_name("smidgen/quick", 1, identity) == "smidgen-quick-s1-01234567"
+    assert run_name("../../etc/passwd", 2, identity) == "etc-passwd-s2-01234567"
+    assert run_name(".hidden", 3, identity) == "hidden-s3-01234567"
+    assert run_name("über näht", 4, identity) == "ber-n-ht-s4-01234567"
+    assert run_name("/", 5, identity) == "recipe-s5-01234567"
+    assert len(run_name("x" * 500, 6, identity)) < 100
+
+
+def test_a_run_is_found_by_path_name_prefix_and_last(make_run: MakeRun, store: RunStore) -> None:
+    """All four ways of naming a run lead to it."""
+    first, second = make_run(seed=1), make_run(seed=2)
+
+    assert store.find(first.name).path == first.path
+    assert store.find(str(first.path)).path == first.path
+    assert store.find("tiny-s2").path == second.path
+    os.utime(first.path, (9e9, 9e9))
+    assert store.find("last").path == first.path
+    os.utime(second.path, (9.1e9, 9.1e9))
+    assert store.find("last").path == second.path
+
+
+def test_a_path_is_found_outside_the_store(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path leads to its run from any store, also a relative one."""
+    run = make_run()
+    monkeypatch.chdir(run.path.parent)
+
+    assert RunStore(tmp_path / "elsewhere").find(f"./{run.path.name}").path == run.path
+
+
+def test_a_whole_name_wins_over_longer_ones(make_run: MakeRun, store: RunStore) -> None:
+    """A name that is also a prefix of others stands for itself."""
+    run = make_run()
+    longer = run.path.with_name(f"{run.name}-copy")
+    longer.mkdir()
+    (longer / "record.json").write_bytes((run.path / "record.json").read_bytes())
+
+    assert store.find(run.name).path == run.path
+
+
+def test_an_unfinished_run_is_found_by_its_name(make_run: MakeRun, store: RunStore) -> None:
+    """The mark of an unfinished run need not be typed, but may be."""
+    run = make_run(finish=False)
+
+    assert not run.is_finished
+    assert run.path.name == f"{run.name}.partial"
+    assert store.find(run.name).path == run.path
+    assert store.find(run.path.name).path == run.path
+    assert store.find("last").path == run.path
+
+
+def test_unknown_runs_are_one_line(make_run: MakeRun, store: RunStore) -> None:
+    """A wrong name suggests the nearest, and says where was looked."""
+    run = make_run()
+
+    with pytest.raises(UnknownNameError) as caught:
+        store.find(f"{run.name}x")
+    with pytest.raises(UnknownNameError) as far:
+        store.find("qqq")
+    with pytest.raises(UnknownNameError) as empty:
+        RunStore(store.root / "none").find("last")
+
+    where = f"Runs are looked for in `{store.root}`."
+    assert str(caught.value) == (
+        f"No run is called `{run.name}x`. Did you mean `{run.name}`? {where}"
+    )
+    assert str(far.value) == f"No run is called `qqq`. Known: `{run.name}`. {where}"
+    assert str(empty.value) == (
+        f"No run is called `last`. Known: none. Runs are looked for in `{store.root / 'none'}`."
+    )
+
+
+def test_an_ambiguous_prefix_lists_what_fits(make_run: MakeRun, store: RunStore) -> None:
+    """A prefix of several runs is refused with their names."""
+    names = sorted(make_run(seed=seed).name for seed in (1, 2))
+
+    with pytest.raises(RunError) as caught:
+        store.find("tiny-s")
+
+    text = str(caught.value)
+    assert text.startswith("`tiny-s` fits 2 runs: ")
+    assert text.endswith(". Write more of the name.")
+    assert all(f"`{name}`" in text for name in names)
+
+
+def test_folders_come_oldest_first(make_run: MakeRun, store: RunStore) -> None:
+    """Runs are listed by the time something was last written into them."""
+    runs = [make_run(seed=seed) for seed in (1, 2, 3)]
+    for run, time in zip(runs, (3e9, 1e9, 2e9), strict=True):
+        os.utime(run.path, (time, time))
+
+    assert [folder.name for folder in store.folders()] == [runs[i].name for i in (1, 2, 0)]
+
+
+def test_what_is_no_run_is_passed_over(make_run: MakeRun, store: RunStore) -> None:
+    """Files, empty folders and hidden ones are not listed; a missing store has no runs."""
+    run = make_run()
+    (store.root / "notes.txt").write_text("mine")
+    (store.root / "empty").mkdir()
+    (store.root / ".hidden").mkdir()
+    (store.root / ".hidden" / "record.json").write_text("{}")
+
+    assert [folder.name for folder in store.folders()] == [run.name]
+    assert RunStore(store.root / "none").folders() == []
+
+
+def test_a_finished_run_is_known_by_its_identity(make_run: MakeRun, store: RunStore) -> None:
+    """The identity leads to the finished run, under whatever name; not to others."""
+    run, partial = make_run(name="one"), make_run(name="two", seed=2, finish=False)
+    identity = run.record().identity
+
+    found = store.finished(identity)
+
+    assert found is not None
+    assert found.path == run.path
+    assert store.finished(partial.record().identity) is None
+    assert store.finished(identity[:8] + "0" * 56) is None  # the same short name by chance
+
+
+def test_a_damaged_record_is_no_finished_run(make_run: MakeRun, store: RunStore) -> None:
+    """A run whose record cannot be read does not answer for its identity."""
+    run = make_run()
+    identity = run.record().identity
+    (run.path / "record.json").write_text("{")
+
+    assert store.finished(identity) is None
+
+
+def test_damaged_tensors_are_never_loaded(make_run: MakeRun) -> None:
+    """Predictions with one changed bit are refused."""
+    run = make_run()
+    path = run.path / "predictions.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(RunError) as caught:
+        run.predictions()
+
+    assert "does not match its SHA-256" in str(caught.value)
+
+
+def test_tensors_of_another_run_are_noticed(make_run: MakeRun) -> None:
+    """A whole file that belongs to another run does not pass for this one's."""
+    run, other = make_run(seed=1, wrong=(1,)), make_run(seed=2, wrong=(2,))
+    path = run.path / "predictions.safetensors"
+    path.write_bytes((other.path / path.name).read_bytes())
+
+    with pytest.raises(RunError) as caught:
+        run.predictions()
+
+    assert str(caught.value) == (
+        f"`{path}` is not the file of this run: its record has another SHA-256."
+    )
+
+
+def test_predictions_come_back(make_run: MakeRun) -> None:
+    """Predictions hold float32 scores and int64 labels of every image."""
+    tensors = make_run(wrong=(5, 7)).predictions()
+
+    assert tensors["logits"].dtype == np.float32
+    assert tensors["labels"].dtype == np.int64
+    wrong = np.flatnonzero(tensors["logits"].argmax(1) != tensors["labels"])
+    assert wrong.tolist() == [5, 7]
+
+
+def test_two_checkpoints_are_kept(store: RunStore) -> None:
+    """Writing the state after an epoch keeps the one before it and drops older ones."""
+    folder = store.partial("x")
+    for epoch in (1, 2, 3, 10000):
+        folder.save_checkpoint(epoch, {"a": np.array([epoch])}, {"epoch": str(epoch)})
+        if epoch == 3:
+            assert folder.checkpoints() == [2, 3]
+
+    assert folder.checkpoints() == [10000]
+    tensors, metadata = folder.load_checkpoint(10000)
+    assert tensors["a"].tolist() == [10000]
+    assert metadata == {"epoch": "10000"}
+
+
+def test_later_checkpoints_do_not_push_out_a_new_one(store: RunStore) -> None:
+    """A run that went back to its beginning keeps what it writes, beside damaged later files."""
+    folder = store.partial("x")
+    for epoch in (7, 8, 1, 2):
+        folder.save_checkpoint(epoch, {"a": np.array([epoch])}, {})
+
+    assert folder.checkpoints() == [1, 2, 7, 8]
+
+
+def test_finishing_gives_the_final_name(make_run: MakeRun, store: RunStore) -> None:
+    """Finishing moves the folder as it is."""
+    partial = make_run(finish=False)
+    record = partial.record()
+
+    finished = store.finish(partial, record)
+
+    assert finished.path == store.root / partial.name
+    assert finished.is_finished
+    assert finished.record() == record
+    assert not partial.path.exists()
+
+
+def test_a_taken_name_is_refused_beforehand(make_run: MakeRun, store: RunStore) -> None:
+    """Where something stands in the final place, nothing is begun and nothing overwritten."""
+    partial = make_run(finish=False)
+    target = store.root / partial.name
+    target.mkdir()
+    (target / "precious").write_text("mine")
+
+    with pytest.raises(RunError) as caught:
+        store.check_free(partial)
+    with pytest.raises(StorageError):
+        store.finish(partial)
+
+    assert str(caught.value) == (
+        f"`{target}` is in the way: its record is damaged or that of another run. Move it."
+    )
+    assert (target / "precious").read_text() == "mine"
+    assert partial.record()
+
+
+def test_a_free_name_passes(make_run: MakeRun, store: RunStore) -> None:
+    """An unfinished run may be begun where nothing stands, and where it stands itself."""
+    partial = make_run(finish=False)
+    store.check_free(partial)
+    renamed = RunFolder(partial.path.rename(store.root / "mine"))
+
+    store.check_free(renamed)

@@ -1,0 +1,157 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smidgen.data import Dataset, draw_stripes
+from smidgen.engines import choose
+from smidgen.engines.choose import EngineName
+from smidgen.errors import DataError, RunError
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.store import RunFolder
+from smidgen.training import use
+from smidgen.training.loop import Run
+from smidgen.training.use import (
+    evaluate_on_folder,
+    evaluate_on_test,
+    logits_of,
+    predict_images,
+)
+
+TrainTiny = Callable[..., Run]
+
+
+@pytest.fixture(autouse=True)
+def _torch_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the torch engine answer, so that scores equal the recorded ones bit for bit."""
+
+    def torch_engine(recipe: Recipe, choice: str, device: str) -> tuple[EngineName, str]:
+        return "torch", ""
+
+    monkeypatch.setattr(use, "choose_engine", torch_engine)
+    assert choose.choose_engine is not torch_engine
+
+
+@pytest.fixture
+def run(train_tiny: TrainTiny) -> Run:
+    """Return a finished run of the tiny recipe, with averaged weights."""
+    return train_tiny()
+
+
+@pytest.fixture
+def pictures(stripes: Dataset, tmp_path: Path) -> Path:
+    """Return a folder with a sub-folder per class that has the test images as PNG."""
+    folder = tmp_path / "pictures"
+    for number, (image, label) in enumerate(
+        zip(stripes.test.images, stripes.test.labels, strict=True)
+    ):
+        place = folder / stripes.class_names[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(place / f"{number:03d}.png")
+    return folder
+
+
+def test_scores_are_those_of_the_run(run: Run, stripes: Dataset) -> None:
+    """A run read back from its folder gives the scores it recorded."""
+    assert (logits_of(run.folder, stripes.test.images) == run.folder.predictions()["logits"]).all()
+
+
+def test_an_unfinished_run_has_no_scores(run: Run, stripes: Dataset) -> None:
+    """An unfinished run is refused with what to do."""
+    partial = RunFolder(run.folder.path.rename(f"{run.folder.path}.partial"))
+
+    with pytest.raises(RunError) as caught:
+        logits_of(partial, stripes.test.images)
+
+    assert str(caught.value) == (
+        f"`{partial.name}` is not finished. "
+        f"Continue it with `smidgen train --resume {partial.name}`."
+    )
+
+
+def test_damaged_weights_give_no_scores(run: Run, stripes: Dataset) -> None:
+    """One changed bit in the weights is noticed before anything is computed."""
+    path = run.folder.path / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(RunError) as caught:
+        logits_of(run.folder, stripes.test.images)
+
+    assert "does not match its SHA-256" in str(caught.value)
+
+
+def test_its_own_test_images(run: Run, stripes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring a run on its own test images gives its recorded result."""
+    monkeypatch.setattr(use, "load_dataset", lambda name, folder: stripes)
+    result = run.record.result
+    assert result is not None
+
+    found = evaluate_on_test(run.folder)
+
+    assert (found.num_errors, found.accuracy) == (result.num_errors, result.accuracy)
+
+
+def test_other_images_under_the_same_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set that is not the one of the run is refused."""
+    monkeypatch.setattr(use, "load_dataset", lambda name, folder: draw_stripes(120, 40, seed=3))
+
+    with pytest.raises(DataError) as caught:
+        evaluate_on_test(run.folder)
+
+    assert str(caught.value) == (
+        f"The `stripes` here is not the one that `{run.folder.name}` was trained with."
+    )
+
+
+def test_a_folder_of_the_same_images(run: Run, pictures: Path) -> None:
+    """The test images as PNG files give the recorded number of errors."""
+    result = run.record.result
+    assert result is not None
+
+    found = evaluate_on_folder(run.folder, pictures, "no", "resize")
+
+    assert (found.num_errors, found.num_images) == (result.num_errors, 40)
+
+
+def test_predictions_by_class_name(run: Run, pictures: Path) -> None:
+    """Each file gets its classes by name with probabilities, the most probable first."""
+    files = sorted(pictures.glob("*/*.png"))
+
+    found = predict_images(run.folder, files, "no", "resize")
+
+    logits = run.folder.predictions()["logits"].astype(np.float64)
+    for prediction, path in zip(found, files, strict=True):
+        scores = logits[int(path.stem)]
+        expected = np.exp(scores) / np.exp(scores).sum()
+        names = run.record.data.class_names
+        assert prediction.path == path
+        assert prediction.class_name == names[int(expected.argmax())]
+        assert prediction.probability == pytest.approx(expected.max(), rel=1e-4)
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        shares = list(prediction.probabilities.values())
+        assert shares == sorted(shares, reverse=True)
+        second = list(prediction.probabilities)[1]
+        assert prediction.second() == f"{second} ({100 * shares[1]:.2f} %)"
+
+
+def test_a_folder_is_predicted_file_by_file(run: Run, pictures: Path) -> None:
+    """A folder stands for the files in it."""
+    place = next(pictures.iterdir())
+
+    found = predict_images(run.folder, [place], "no", "resize")
+
+    assert [prediction.path for prediction in found] == sorted(place.iterdir())
+
+
+def test_an_unreadable_image_is_named(run: Run, tmp_path: Path) -> None:
+    """A file that is no image stops the prediction with its name."""
+    (tmp_path / "notes.png").write_text("not an image")
+
+    with pytest.raises(DataError) as caught:
+        predict_images(run.folder, [tmp_path / "notes.png"], "auto", "resize")
+
+    assert "notes.png" in str(caught.value)
