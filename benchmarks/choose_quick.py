@@ -4,7 +4,9 @@
 
 Every candidate is trained under the `tune` protocol (55,000 images; the test set is never
 opened) with the same random seeds. The cheapest whose mean validation accuracy is, paired by
-seed, not below the base's becomes the default. Results: `docs/results/quick.{json,md}`.
+seed, above the base's by at least one standard error becomes the default: asking only that it
+be not below would pick among candidates that these 5,000 images cannot tell apart.
+Results: `docs/results/quick.{json,md}`.
 """
 
 import argparse
@@ -36,8 +38,6 @@ from smidgen.training.loop import TrainOptions, train
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 MNIST = Normalization(0.1307, 0.3081, 0.1307, 0.3081)
 GENTLE = Augmentation((Rotation(8.0), Scaling(0.9, 1.1), Translation(2.0)))
-STRONGER = Augmentation((Rotation(10.0), Scaling(0.85, 1.15), Translation(2.5)))
-QUICKER = AdamW(lr=0.03, beta2=0.99, weight_decay=1e-4)
 
 
 def stack(*parts: Conv | MaxPool) -> Network:
@@ -68,13 +68,6 @@ CANDIDATES = {
     "two-pools-6": BASE.replace(network=TWO_POOLS, batch_size=128, epochs=6),
     "two-pools-5": BASE.replace(network=TWO_POOLS, batch_size=128, epochs=5),
     "wide-end-7": BASE.replace(network=WIDE_END, batch_size=128, epochs=7),
-    "wide-end-6-stronger": BASE.replace(
-        network=WIDE_END, batch_size=128, epochs=6, augmentation=STRONGER
-    ),
-    "wide-end-6-clean-1": BASE.replace(network=WIDE_END, batch_size=128, epochs=6, clean_epochs=1),
-    "wide-end-6-lr-0.03": BASE.replace(
-        network=WIDE_END, batch_size=128, epochs=6, optimizer=QUICKER
-    ),
     "wide-end-6": BASE.replace(network=WIDE_END, batch_size=128, epochs=6),
     "wide-end-5": BASE.replace(network=WIDE_END, batch_size=128, epochs=5),
 }
@@ -127,7 +120,7 @@ def _write(name: str, runs: list[dict[str, float]]) -> None:
         "mean": round(mean(accuracies), 3),
         "sd": round(stdev(accuracies), 3),
         "mean_loss": round(mean(run["loss"] for run in runs), 5),
-        "mean_difference": round(mean(differences), 3),
+        "mean_difference": round(mean(differences), 3) + 0.0,
         "standard_error": round(stdev(differences) / len(runs) ** 0.5, 3),
         "seconds": round(mean(run["seconds"] for run in runs), 2),
         "accuracies": [round(accuracy, 2) for accuracy in accuracies],

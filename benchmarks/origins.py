@@ -65,6 +65,12 @@ def row_of(name: str, record: RunRecord) -> dict[str, object]:
         "mean_of_last_five": round(mean(ours[-5:]), 2),
         "test_at_end": round(100 * result.accuracy, 2),
         "selection": result.selection,
+        "train_mean_of_last_five": round(
+            mean(100 * epoch.train_accuracy for epoch in record.epochs[-5:]), 2
+        ),
+        "origin_train_mean_of_last_five": round(mean(claim.train_log[-5:]), 2)
+        if claim.train_log
+        else None,
         "log": [round(value, 2) for value in ours],
         "origin_best": claim.best_accuracy,
         "origin_last": claim.test_log[-1] if claim.test_log else None,
@@ -89,7 +95,11 @@ def remark_on(row: dict) -> str:
     difference = row["mean_of_last_five"] - theirs
     if abs(difference) <= NOTABLE_POINTS:
         return ""
-    return f"our last five epochs are {difference:+.2f} points from the origin's"
+    training = row["train_mean_of_last_five"], row["origin_train_mean_of_last_five"]
+    return (
+        f"our last five epochs are {difference:+.2f} points from the origin's "
+        f"(training accuracy {training[0]:.2f} against {training[1]:.2f})"
+    )
 
 
 def _write(row: dict[str, object]) -> None:

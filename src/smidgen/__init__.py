@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from smidgen.errors import SmidgenError
     from smidgen.evidence.compare import compare
     from smidgen.evidence.prove import ProveOptions, prove
+    from smidgen.network.from_torch import from_torch
     from smidgen.network.network import Network
+    from smidgen.network.review import review
     from smidgen.network.torch_module import to_torch
     from smidgen.network.trace import trace
     from smidgen.recipes.catalogue import RECIPES, get_recipe
@@ -28,6 +30,8 @@ _HOMES = {
     "Network": "network.network",
     "trace": "network.trace",
     "to_torch": "network.torch_module",
+    "from_torch": "network.from_torch",
+    "review": "network.review",
     "Recipe": "recipes.recipe",
     "RECIPES": "recipes.catalogue",
     "get_recipe": "recipes.catalogue",
@@ -48,6 +52,8 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "Network",
     "trace",
     "to_torch",
+    "from_torch",
+    "review",
     "Recipe",
     "RECIPES",
     "get_recipe",

@@ -107,14 +107,14 @@ def test_settings_are_applied(shell: Shell) -> None:
     """`--set` changes what is shown, in nested settings and lists too."""
     plain = json.loads(
         shell(
-            "show", "smidgen/quick", "--json", "--set", "network.layers.0.out_channels=12",
+            "show", "era-s7/6", "--json", "--set", "network.layers.0.out_channels=12",
             "--set", "optimizer.lr=0.5",
         ).out
     )  # fmt: skip
 
-    assert plain["layers"][0]["num_params"] == 12 * 25
+    assert plain["layers"][0]["num_params"] == 12 * 9
     assert plain["recipe"]["optimizer"]["lr"] == 0.5
-    assert plain["fingerprint"] != get_recipe("smidgen/quick").fingerprint()
+    assert plain["fingerprint"] != get_recipe("era-s7/6").fingerprint()
 
 
 WRONG = [
@@ -122,32 +122,32 @@ WRONG = [
     (["nope.json"], "Cannot read `nope.json`: No such file or directory."),
     (["x", "--set", "a=1"], None),
     (
-        ["smidgen/quick", "--set", "lr"],
+        ["era-s7/6", "--set", "lr"],
         "`--set lr` is not KEY=VALUE, as optimizer.lr=0.05.",
     ),
-    (["smidgen/quick", "--set", "=3"], "`--set =3` is not KEY=VALUE, as optimizer.lr=0.05."),
+    (["era-s7/6", "--set", "=3"], "`--set =3` is not KEY=VALUE, as optimizer.lr=0.05."),
     (
-        ["smidgen/quick", "--set", "optimizer.lrr=3"],
+        ["era-s7/6", "--set", "optimizer.lrr=3"],
         "`--set optimizer.lrr=3`: unknown key `optimizer.lrr`. Did you mean `lr`?",
     ),
     (
-        ["smidgen/quick", "--set", "optimiser.lr=3"],
+        ["era-s7/6", "--set", "optimiser.lr=3"],
         "`--set optimiser.lr`: there is no `optimiser`. Did you mean `optimizer`?",
     ),
     (
-        ["smidgen/quick", "--set", "optimizer.lr=fast"],
+        ["era-s7/6", "--set", "optimizer.lr=fast"],
         "`--set optimizer.lr=fast`: `optimizer.lr`: input should be a valid number, not 'fast'.",
     ),
     (
-        ["smidgen/quick", "--set", "epochs=0"],
+        ["era-s7/6", "--set", "epochs=0"],
         "`--set epochs=0`: `epochs`: input should be greater than 0, not 0.",
     ),
     (
-        ["smidgen/quick", "--set", "network.layers.99=1"],
-        "`--set network.layers.99`: the list has positions 0 to 14.",
+        ["era-s7/6", "--set", "network.layers.99=1"],
+        "`--set network.layers.99`: the list has positions 0 to 31.",
     ),
-    (["smidgen/quick", "--set", "network.layers.0.out_channels=-4"], None),
-    (["smidgen/quick", "--set", "network.num_classes=7"], None),
+    (["era-s7/6", "--set", "network.layers.0.out_channels=-4"], None),
+    (["era-s7/6", "--set", "network.num_classes=7"], None),
 ]
 
 

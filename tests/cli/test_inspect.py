@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from smidgen.network.python_file import FileModel
 from smidgen.network.trace import trace
 from smidgen.network.watched import Watched
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.store import RunFolder
 
 STUDENTS = Path(__file__).parent.parent / "network" / "students.py"
 app = typer.Typer()
@@ -36,42 +39,42 @@ def plain(*arguments: object) -> dict[str, Any]:
 
 def test_page_of_a_recipe():
     """The page has the layers, the totals with their rules, the budget and the remarks."""
-    lines = run("smidgen/quick", "--max-params", 10_000).stdout.splitlines()
+    lines = run("mnist-99-4", "--max-params", 20_000).stdout.splitlines()
 
-    assert lines[0] == "smidgen/quick"
+    assert lines[0] == "mnist-99-4"
     assert lines[2].split() == [
-        *("#", "layer", "output", "params", "of", "10,000", "MACs", "activations", "RF", "jump")
+        *("#", "layer", "output", "params", "of", "20,000", "MACs", "activations", "RF", "jump")
     ]
-    assert lines[4].split() == [
-        *("0", "Conv(16,", "5,", "stride=2)", "16x12x12", "400", "4.0", "%", "57,600", "2,304"),
-        *("5", "2"),
+    assert lines[8].split() == [
+        *("4", "Conv(16,", "3,", "padding=1,", "bias=True)", "16x14x14", "1,168", "5.8", "%"),
+        *("225,792", "3,136", "8", "2"),
     ]
-    assert lines[18].split() == [
-        "14",
+    assert lines[21].split() == [
+        "17",
         "Dense(10)",
         "10",
-        "170",
-        "1.7",
+        "330",
+        "1.6",
         "%",
-        "160",
+        "320",
         "10",
-        "27",
-        "12",
+        "38",
+        "24",
     ]
     page = "\n".join(" ".join(line.split()) for line in lines)
     for total in (
-        "parameters (trainable, reached, shared once) 7,610",
+        "parameters (trainable, reached, shared once) 15,578",
         "dead (registered, never reached) 0",
-        "buffers (running statistics) 128",
-        "Keras total (parameters + buffers) 7,738",
-        "folded (batch norms merged) 7,546",
-        "MACs (multiply-accumulates, one image) 518,560",
-        "as torchinfo counts (mult-adds, biases and norms too) 518,698",
-        "as fvcore counts (norms and global means too) 530,144",
-        "as torch's flop counter counts (two per MAC) 1,037,120",
-        "receptive field (pixels) 27",
-        "Budget: 7,610 of 10,000 parameters, 2,390 left.",
-        "12 short-sight: What `globalavgpool1` pools has seen 17 pixels",
+        "buffers (running statistics) 112",
+        "Keras total (parameters + buffers) 15,690",
+        "folded (batch norms merged) 15,466",
+        "MACs (multiply-accumulates, one image) 517,568",
+        "as torchinfo counts (mult-adds, biases and norms too) 528,698",
+        "as fvcore counts (norms and global means too) 539,520",
+        "as torch's flop counter counts (two per MAC) 1,035,136",
+        "receptive field (pixels) 38",
+        "Budget: 15,578 of 20,000 parameters, 4,422 left.",
+        "0 bias-before-norm: The bias of `conv1` is subtracted again",
     ):
         assert total in page
 
@@ -80,7 +83,7 @@ def test_budget_that_is_not_kept_is_said():
     """Over the budget, the page says by how much; the exit code stays 0."""
     result = run("smidgen/quick", "--max-params", 7_000)
 
-    assert "Budget: 7,610 of 7,000 parameters, 610 too many." in result.stdout
+    assert "Budget: 9,402 of 7,000 parameters, 2,402 too many." in result.stdout
     assert result.exit_code == 0
 
 
@@ -135,6 +138,16 @@ def test_broken_json_files_are_one_line(content: str | None, message: str, tmp_p
     assert isinstance(error, SmidgenError)
     assert message.format(path) in str(error)
     assert "\n" not in str(error)
+
+
+def test_runs_are_targets(make_run: Callable[..., RunFolder], tiny_recipe: Recipe):
+    """A run stands for its recipe's network, by name, prefix or `last`."""
+    folder = make_run(seed=3)
+
+    for query in (folder.name, "tiny-s3", "last", folder.path):
+        found = plain(query)
+        assert (found["name"], found["origin"]) == (folder.name, "run")
+        assert found["totals"] == trace(tiny_recipe.network).totals.to_plain()
 
 
 def test_unknown_names_carry_the_nearest():

@@ -30,7 +30,7 @@ NETWORKS = {
     "norms": RECIPES["era-s7/3"].network,
     "dropout": RECIPES["era-s7/4"].network,
     "mean pool": RECIPES["era-s7/6"].network,
-    "strided": RECIPES["smidgen/quick"].network,
+    "strided": Network((Conv(16, 5, stride=2), BatchNorm(), ReLU(), Conv(16, 3), *_HEAD)),
     "dense head": RECIPES["mnist-99-4"].network,
     "residual": RECIPES["era-s7/as-told"].network,
     "biases": RECIPES["eva4-s5/1"].network,

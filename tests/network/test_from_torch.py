@@ -202,7 +202,7 @@ def _blocks(draw: st.DrawFn, channels: int, depth: int) -> tuple[Layer, ...]:
 
 
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -576,6 +576,12 @@ ACCEPTED: dict[str, tuple[nn.Module, tuple[Layer, ...]]] = {
     "norm without scale": (
         nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784, affine=False), nn.Linear(784, 10)),
         (Flatten(), BatchNorm(scale=False, shift=False), Dense(10)),
+    ),
+    "pools that change nothing": (
+        nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(28), nn.Conv2d(1, 10, 28), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        ),
+        (Conv(10, 28, bias=True), GlobalMaxPool(), Flatten()),
     ),
     "rounding up where nothing is left over": (
         nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(196, 10)),

@@ -100,7 +100,7 @@ def test_reads_a_model_with_its_weights(tmp_path: Path):
     assert list(model.weights) == list(model.network.graph.tensors)
     assert model.weights["conv1.weight"].shape == (6, 1, 28, 28)
     assert model.watched is None
-    assert model.source == path.read_text()
+    assert model.source == path.read_bytes()
     assert len(model.source_sha256) == len(model.weights_sha256) == 64
     assert model.weights_sha256 == weights_sha256(model.weights)
     torch.manual_seed(1)

@@ -112,14 +112,14 @@ def test_oblong_networks_have_a_sheet_for_each_axis():
 
 def test_shares_and_sums_are_live():
     """Shares are formulas on the budget's cell, totals are sums of the rows."""
-    network = RECIPES["smidgen/quick"].network
-    formulas, cached = _sheets(workbook(network, "quick", max_params=10_000))
+    network = RECIPES["mnist-99-4"].network
+    formulas, cached = _sheets(workbook(network, "net", max_params=20_000))
     sheet, values = formulas["Layers"], cached["Layers"]
 
-    assert values["C2"].value == 10_000
-    assert (sheet["E5"].value, values["E5"].value) == ("=D5/$C$2", pytest.approx(0.04))
-    assert (sheet["D20"].value, values["D20"].value) == ("=SUM(D5:D19)", 7_610)
-    assert values["G20"].value == 518_560
+    assert values["C2"].value == 20_000
+    assert (sheet["E5"].value, values["E5"].value) == ("=D5/$C$2", pytest.approx(0.004))
+    assert (sheet["D23"].value, values["D23"].value) == ("=SUM(D5:D22)", 15_578)
+    assert values["G23"].value == 517_568
 
 
 @pytest.mark.parametrize("name", ["=cmd()", "+1", "@SUM(A1)", "{=1}", "http://example.org", "42"])

@@ -4,7 +4,17 @@ from typing import Annotated
 
 import typer
 
-from smidgen.cli import catalogue, compare, data, models, prove, runs, training
+from smidgen.cli import (
+    catalogue,
+    compare,
+    data,
+    inspect,
+    models,
+    profile,
+    prove,
+    runs,
+    training,
+)
 
 app = typer.Typer(
     name="smidgen",
@@ -36,9 +46,11 @@ def _root(
 
 app.command("recipes")(catalogue.recipes)
 app.command("show")(catalogue.show)
+app.command("inspect")(inspect.inspect)
 app.command("schema")(catalogue.schema)
 app.add_typer(data.app, name="data")
 app.command("train")(training.train)
+app.command("profile")(profile.profile)
 app.command("prove")(prove.prove)
 app.command("compare")(compare.compare)
 app.command("eval")(models.evaluate)

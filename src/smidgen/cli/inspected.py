@@ -15,6 +15,7 @@ from smidgen.network.review import Remark, review
 from smidgen.network.shapes import show_shape
 from smidgen.network.trace import trace
 from smidgen.network.watched import Watched
+from smidgen.recipes.recipe import Recipe
 from smidgen.values import from_json, to_plain
 
 
@@ -30,6 +31,8 @@ class Inspected:
         notes: What a person should know about how it was read.
         source_sha256: Of a Python file's bytes, else "".
         weights_sha256: Of the weights that the module was made with, else "".
+        recipe: What trains it, where a recipe or a run was named.
+        source: A Python file's bytes, else empty.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Inspected:
     notes: tuple[str, ...] = ()
     source_sha256: str = ""
     weights_sha256: str = ""
+    recipe: Recipe | None = None
+    source: bytes = b""
 
     def remarks(self) -> tuple[Remark, ...]:
         """Return what a teacher would remark; nothing on what is no network."""
@@ -86,6 +91,7 @@ def find(
             model.notes,
             model.source_sha256,
             model.weights_sha256,
+            source=model.source,
         )
     if target.endswith(".json"):
         return _from_json_file(target)
@@ -111,8 +117,6 @@ def page(found: Inspected, max_params: int | None) -> str:
 
 
 def _from_json_file(target: str) -> Inspected:
-    from smidgen.recipes.recipe import Recipe
-
     path = Path(target)
     try:
         text = path.read_bytes()
@@ -123,7 +127,7 @@ def _from_json_file(target: str) -> Inspected:
         raise NetworkError(f"`{target}` is no valid JSON: {problem}.") from problem
     if isinstance(keys, dict) and "network" in keys:
         recipe = Recipe.from_json(text, f"`{target}`")
-        return Inspected(recipe.name, "file", recipe.network)
+        return Inspected(recipe.name, "file", recipe.network, recipe=recipe)
     network = from_json(Network, text, NetworkError, f"`{target}`")
     return Inspected(path.stem, "file", network)
 
@@ -132,7 +136,8 @@ def _named(target: str, runs_dir: Path | None) -> Inspected:
     from smidgen.recipes.catalogue import RECIPES
 
     if target in RECIPES:
-        return Inspected(target, "recipe", RECIPES[target].network)
+        recipe = RECIPES[target]
+        return Inspected(target, "recipe", recipe.network, recipe=recipe)
     store = store_at(runs_dir)
     try:
         folder = store.find(target)
@@ -140,7 +145,8 @@ def _named(target: str, runs_dir: Path | None) -> Inspected:
         names = [*RECIPES, *(found.name for found in store.folders())]
         hint = "A file of your own is FILE.py:Class or FILE.json."
         raise UnknownNameError("recipe or run", target, names, hint) from None
-    return Inspected(folder.name, "run", folder.record().recipe.network)
+    recipe = folder.record().recipe
+    return Inspected(folder.name, "run", recipe.network, recipe=recipe)
 
 
 def _layers(network: Network, max_params: int | None) -> str:

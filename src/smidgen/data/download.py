@@ -55,13 +55,7 @@ def download(
     try:
         with open_address(url, start, pace) as response:
             have = _agreed_start(response, start, size_bytes)
-            while have < size_bytes:
-                chunk = response.read1(min(CHUNK_BYTES, size_bytes - have))
-                if not chunk:
-                    raise MirrorError(f"stopped after {have:,} of {size_bytes:,} bytes")
-                _store(partial, chunk, append=have > 0)
-                have += len(chunk)
-                on_bytes(have)
+            _receive(response, partial, have, size_bytes, on_bytes)
     except StorageError:
         raise
     except urllib.error.HTTPError as error:
@@ -73,6 +67,22 @@ def download(
         raise MirrorError(_network_reason(error, pace)) from None
     except (http.client.HTTPException, ValueError) as error:
         raise MirrorError(f"does not speak proper HTTP ({type(error).__name__})") from None
+
+
+def _receive(
+    response: http.client.HTTPResponse,
+    partial: Path,
+    have: int,
+    size_bytes: int,
+    on_bytes: Callable[[int], None],
+) -> None:
+    while have < size_bytes:
+        chunk = response.read1(min(CHUNK_BYTES, size_bytes - have))
+        if not chunk:
+            raise MirrorError(f"stopped after {have:,} of {size_bytes:,} bytes")
+        _store(partial, chunk, append=have > 0)
+        have += len(chunk)
+        on_bytes(have)
 
 
 def _agreed_start(response: http.client.HTTPResponse, asked: int, size_bytes: int) -> int:

@@ -30,6 +30,7 @@ class ProveOptions:
         workers: Processes at once, one thread each; None for as many as there are cores.
         target: A share in (0, 1]; None for what the recipe's budget names, if anything.
         stay_epochs: How many last epochs must be at the target to stay there; at least 1.
+        source: As in `TrainOptions`.
     """
 
     protocol: Protocol = "final"
@@ -38,6 +39,7 @@ class ProveOptions:
     workers: int | None = None
     target: float | None = None
     stay_epochs: int = STAY_EPOCHS
+    source: bytes = b""
 
     def __post_init__(self) -> None:
         if self.target is not None and not 0.0 < self.target <= 1.0:
@@ -85,7 +87,7 @@ def prove(
     """
     options, listener = options or ProveOptions(), listener or ProveListener()
     _check_seeds(seeds)
-    chosen = TrainOptions(options.protocol, options.engine, options.device, threads=1)
+    chosen = TrainOptions(options.protocol, options.engine, options.device, 1, options.source)
     first, _ = prepare(recipe, dataset, seeds[0], chosen, Listener(on_note=listener.on_note))
     # as chosen here, so that no process chooses, and notes, anew
     chosen = replace(chosen, engine=first.environment.engine)

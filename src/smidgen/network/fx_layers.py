@@ -130,18 +130,18 @@ def _whole_windows(layer: MaxPool | AvgPool, call: Call, shape: Shape) -> Layer:
 
 def _adaptive_avg(call: Call, shape: Shape) -> Layer | None:
     kernel = _adaptive(call, shape)
-    if kernel == (1, 1):
-        return None
-    return GlobalAvgPool() if kernel == shape[1:] else AvgPool(_size(kernel))
+    if kernel == shape[1:]:
+        return GlobalAvgPool()
+    return None if kernel == (1, 1) else AvgPool(_size(kernel))
 
 
 def _adaptive_max(call: Call, shape: Shape) -> Layer | None:
     if call.arguments["return_indices"]:
         raise Unsayable("returns indices")
     kernel = _adaptive(call, shape)
-    if kernel == (1, 1):
-        return None
-    return GlobalMaxPool() if kernel == shape[1:] else MaxPool(_size(kernel))
+    if kernel == shape[1:]:
+        return GlobalMaxPool()
+    return None if kernel == (1, 1) else MaxPool(_size(kernel))
 
 
 def _adaptive(call: Call, shape: Shape) -> tuple[int, ...]:

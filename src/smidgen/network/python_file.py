@@ -63,7 +63,7 @@ class FileModel:
         weights_sha256: Over names, shapes and bytes of the weights; "" without a network.
         watched: What watching it run says, where there is no network.
         notes: What a person should know about the reading.
-        source: The file's text.
+        source: The file's bytes.
         source_sha256: Over the file's bytes.
     """
 
@@ -73,7 +73,7 @@ class FileModel:
     weights_sha256: str
     watched: Watched | None
     notes: tuple[str, ...]
-    source: str
+    source: bytes
     source_sha256: str
 
 
@@ -152,7 +152,7 @@ def read_python_file(
         weights_sha256=weights_sha256(weights) if network is not None else "",
         watched=None if watched is None else Watched.from_plain(watched),
         notes=tuple(result["notes"]),
-        source=content.decode("utf-8", errors="replace"),
+        source=content,
         source_sha256=hashlib.sha256(content).hexdigest(),
     )
 

@@ -59,6 +59,9 @@ def workbook(network: Network, name: str, max_params: int | None = None) -> byte
             title = "Receptive field" if square else f"Receptive field ({_AXES[axis]})"
             _ReceptiveField(book, book.add_worksheet(title), network, table, axis).write(name)
         _notes(book, network)
+        for sheet in book.worksheets():
+            sheet.set_landscape()
+            sheet.fit_to_pages(1, 0)  # one page wide, however long
     return buffer.getvalue()
 
 
@@ -90,7 +93,7 @@ class _ReceptiveField:
     ) -> None:
         self.sheet, self.network, self.table, self.axis = sheet, network, table, axis
         self.reaches = reaches(network.graph, axis)
-        self.bold = book.add_format({"bold": True, "bottom": 1})
+        self.heads = _heads(book)
         self.title = book.add_format({"bold": True, "font_size": 14})
         self.input = book.add_format({"font_color": "#1f4fa8"})
         self.joins = any(len(node.inputs) > 1 for node in network.graph.nodes)
@@ -110,7 +113,7 @@ class _ReceptiveField:
             1, 0, "Blue numbers may be changed; all others follow. Lengths are pixels of the image."
         )
         for column, text in enumerate((*self.HEAD, *self.quantities)):
-            sheet.write_string(_FIRST - 1, column, text, self.bold)
+            sheet.write_string(_FIRST - 1, column, text, self.heads[column > 2])
         sheet.write_string(_FIRST, 1, "image")
         sheet.write_number(_FIRST, 7, self.network.input_shape[1 + self.axis], self.input)
         starts = {"jump": 1, "receptive field": 1}
@@ -121,7 +124,8 @@ class _ReceptiveField:
             self.write_row(node, row)
         sheet.freeze_panes(_FIRST, 2)
         sheet.set_column(1, 1, 34)
-        sheet.set_column(2, 7 + len(self.quantities), 12)
+        sheet.set_column(2, 7, 11)
+        sheet.set_column(8, 7 + len(self.quantities), 18 if self.joins else 14)
 
     def write_row(self, node: Node, row: Row) -> None:
         line = _line(node.index)
@@ -184,9 +188,9 @@ def _layers(
     book: "Workbook", network: Network, table: Trace, name: str, max_params: int | None
 ) -> None:
     sheet = book.add_worksheet("Layers")
-    bold = book.add_format({"bold": True, "bottom": 1})
-    share = book.add_format({"num_format": "0.0 %"})
-    whole = book.add_format({"num_format": "#,##0"})
+    heads = _heads(book)
+    share = book.add_format({"num_format": "0.0 %;;–"})
+    whole = book.add_format({"num_format": "#,##0;-#,##0;–"})
     totals = table.totals
     budget = max(totals.num_params, 1) if max_params is None else max_params
     sheet.write_string(0, 0, name, book.add_format({"bold": True, "font_size": 14}))
@@ -194,7 +198,7 @@ def _layers(
     sheet.write_number(1, 2, budget, whole)
     head = ("#", "layer", "output", "parameters", "share", "buffers", "MACs", "activations")
     for column, text in enumerate(head):
-        sheet.write_string(_FIRST - 1, column, text, bold)
+        sheet.write_string(_FIRST - 1, column, text, heads[column > 2])
     for number, row in enumerate(table.rows):
         line = _FIRST + number
         shape = " × ".join(str(size) for size in row.output_shape)
@@ -205,7 +209,7 @@ def _layers(
         for column, count in enumerate((row.num_buffers, row.num_macs, row.num_activations)):
             sheet.write_number(line, 5 + column, count, whole)
     end = _FIRST + len(table.rows)
-    sheet.write_string(end, 1, "total", bold)
+    sheet.write_string(end, 1, "total", book.add_format({"bold": True}))
     sums = {3: totals.num_params, 5: totals.num_buffers, 6: totals.num_macs}
     for column, total in (sums | {7: totals.num_activations}).items():
         letter = _letter(column)
@@ -232,6 +236,12 @@ def _other_totals(sheet: "Worksheet", line: int, totals: dict[str, Any], whole: 
         sheet.write_string(line + offset, 1, text)
         if totals[key] is not None:
             sheet.write_number(line + offset, 3, totals[key], whole)
+
+
+def _heads(book: "Workbook") -> tuple[Any, Any]:
+    """Return the formats of titles over text and over numbers."""
+    title = {"bold": True, "bottom": 1}
+    return book.add_format(title), book.add_format(title | {"align": "right"})
 
 
 def _notes(book: "Workbook", network: Network) -> None:

@@ -12,6 +12,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+OpenTarget = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -206,4 +207,4 @@ class Budget:
 
     max_params: PositiveInt | None = None
     max_epochs: PositiveInt | None = None
-    target_accuracy: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    target_accuracy: OpenTarget | None = None

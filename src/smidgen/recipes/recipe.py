@@ -125,6 +125,25 @@ class Recipe:
         """Return a copy with some fields changed; raises RecipeError as the constructor does."""
         return dataclasses.replace(self, **changes)
 
+    def for_network(self, name: str, network: Network) -> "Recipe":
+        """Return these settings for another network; nothing that is said of the old one stays.
+
+        Raises:
+            RecipeError: As the constructor does.
+        """
+        loss = self.loss
+        if loss.name == "nll" and network.output != "log_softmax":
+            loss = dataclasses.replace(loss, name="cross_entropy")  # on these scores the same
+        about = About(summary=f"The network of `{name}` with the settings of `{self.name}`.")
+        return self.replace(
+            name=name,
+            network=network,
+            loss=loss,
+            origin=OriginProtocol(),
+            budget=Budget(),
+            about=about,
+        )
+
     def with_setting(self, path: str, text: str) -> "Recipe":
         """Return a copy with one setting changed, as `--set optimizer.lr=0.05` does.
 

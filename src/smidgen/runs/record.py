@@ -141,6 +141,7 @@ class RunRecord:
             short, up to their last finished epoch.
         files: SHA-256 of each file beside the record; empty until the run is finished.
         results_version: The `RESULTS_VERSION` it was made with.
+        source_sha256: Of `source.py`, the Python file that the network was read from, else "".
     """
 
     recipe: Recipe
@@ -159,6 +160,7 @@ class RunRecord:
     wall_seconds: float = 0.0
     files: dict[str, str] = Field(default_factory=dict)
     results_version: int = RESULTS_VERSION
+    source_sha256: str = ""
 
     def to_json(self) -> str:
         """Return the content of `record.json`: the fields, and `sha256` over all of them."""

@@ -6,6 +6,7 @@
       predictions.safetensors   float32 logits and labels of the evaluated split
       checkpoint-0008.safetensors   the last two epochs' full state
       best.safetensors    that of the best epoch, where an origin selects it
+      source.py           the Python file that the network was read from, if it was
     runs/NAME.partial/    the same run before it is finished; the rename is the last step
     runs/.NAME.lock       held by the process that works on it
     runs/.index.sqlite    a cache over the finished runs (`smidgen.runs.index`)
@@ -27,6 +28,7 @@ from smidgen.runs.record import RunRecord
 from smidgen.runs.tensors import Metadata, Tensors, load_tensors, save_tensors
 
 PARTIAL = ".partial"
+SOURCE_FILE = "source.py"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 _KEPT_CHECKPOINTS = 2
 _SHORT = 8
@@ -77,6 +79,10 @@ class RunFolder:
         """Write `record.json`."""
         write_atomically(self.path / "record.json", record.to_json().encode())
 
+    def save_source(self, source: bytes) -> None:
+        """Write the Python file that the network was read from."""
+        write_atomically(self.path / SOURCE_FILE, source)
+
     def save_checkpoint(self, epoch: int, state: Tensors, metadata: Metadata) -> None:
         """Write the state after an epoch, and keep only the one before it."""
         save_tensors(self._checkpoint(epoch), state, metadata)
@@ -99,8 +105,9 @@ class RunFolder:
         return sorted(int(match[1]) for match in found if match)
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of every safetensors file in the folder."""
-        return {p.name: sha256_of(p) for p in sorted(self.path.glob("*.safetensors"))}
+        """Return the SHA-256 of every safetensors file in the folder, and of the source."""
+        files = [*self.path.glob("*.safetensors"), *self.path.glob(SOURCE_FILE)]
+        return {path.name: sha256_of(path) for path in sorted(files)}
 
     def _checkpoint(self, epoch: int) -> Path:
         return self.path / f"checkpoint-{epoch:04d}.safetensors"

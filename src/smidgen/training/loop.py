@@ -1,5 +1,6 @@
 """`train` and `resume`: recipe + data + engine -> run."""
 
+import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,12 +29,15 @@ class TrainOptions:
         engine: `auto` takes the native engine where it can run, else torch.
         device: A torch device; anything but `cpu` means the torch engine.
         threads: Cores to use; None for all of them, at most four.
+        source: The Python file that the network was read from, to be kept with the run; it
+            decides nothing.
     """
 
     protocol: Protocol = "final"
     engine: EngineChoice = "auto"
     device: str = "cpu"
     threads: int | None = None
+    source: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def train(
     started = time.perf_counter()
     record, splits = prepare(recipe, dataset, seed, options, listener)
     folder = store.partial(run_name(recipe.name, seed, record.identity))
-    return _sit(store, folder, record, splits, listener, started)
+    return _sit(store, folder, record, splits, listener, started, options.source)
 
 
 def resume(folder: RunFolder, dataset: Dataset, listener: Listener | None = None) -> Run:
@@ -115,6 +119,7 @@ def _sit(
     splits: ProtocolSplits,
     listener: Listener,
     started: float,
+    source: bytes = b"",
 ) -> Run:
     there = store.finished(record.identity)
     if there is not None:
@@ -126,7 +131,7 @@ def _sit(
         if there is not None:
             return Run(there, there.record(), was_there=True)
         store.check_free(folder)
-        finished = Sitting(record, splits, folder, listener, started).run()
+        finished = Sitting(record, splits, folder, listener, started, source).run()
         return Run(store.finish(folder, finished), finished)
 
 
@@ -165,6 +170,7 @@ def prepare(
         num_params=totals.num_params,
         num_macs=totals.num_macs,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
+        source_sha256=hashlib.sha256(options.source).hexdigest() if options.source else "",
     )
     return record, splits
 

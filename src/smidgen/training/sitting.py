@@ -32,6 +32,7 @@ class Sitting:
         folder: Where the unfinished run stands, or will stand.
         listener: Told how it goes on.
         started: `time.perf_counter()` when the sitting began.
+        source: The Python file that the network was read from, if it was.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class Sitting:
         folder: RunFolder,
         listener: Listener,
         started: float,
+        source: bytes = b"",
     ) -> None:
         self.record, self.splits, self.folder, self.listener = record, splits, folder, listener
         self.recipe = record.recipe
         self.weights: WeightsName = "ema" if self.recipe.averaging is not None else "raw"
-        self._started = started
+        self._started, self._source = started, source
         self._seconds_before = 0.0
 
     def run(self) -> RunRecord:
@@ -86,9 +88,14 @@ class Sitting:
         try:
             begun = self.folder.record()
         except RunError:  # a new run; or its record is damaged, and can be written again
+            if self._source:
+                self.folder.save_source(self._source)
             self.folder.save_record(self.record)
             return
-        self.record = replace(self.record, started=begun.started)
+        # the network decides the identity; the source is that with which it began
+        self.record = replace(
+            self.record, started=begun.started, source_sha256=begun.source_sha256
+        )
         if begun.environment != self.record.environment:
             self.listener.on_note(
                 "This run began with other software or on another machine; its bits may differ "

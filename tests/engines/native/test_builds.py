@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from smidgen.engines.native.codegen import generate
@@ -25,29 +24,42 @@ from .conftest import Answer, data_for, engine_with, largest_error, native_answe
 
 EVERYTHING = Network(
     layers=(
-        L.Conv(5, (3, 2), padding=(1, 0)), L.BatchNorm(), L.ReLU(), L.Dropout(0.1),
+        L.Conv(5, (3, 2), padding=(1, 0)),
+        L.BatchNorm(),
+        L.ReLU(),
+        L.Dropout(0.1),
         L.MaxPool(3, stride=2, padding=1),
         Branches(
             (
-                (L.SeparableConv(3, 3, padding="same", bias=True), L.BatchNorm(scale=False), L.PReLU()),
+                (
+                    L.SeparableConv(3, 3, padding="same", bias=True),
+                    L.BatchNorm(scale=False),
+                    L.PReLU(),
+                ),
                 (L.AvgPool(3, stride=1, padding="same"), L.Multiply(0.5)),
                 (),
             )
         ),
-        Residual((L.Conv(13, 3, padding=1, bias=True), L.LeakyReLU(0.1), L.BatchNorm(shift=False)), ()),
+        Residual(
+            (L.Conv(13, 3, padding=1, bias=True), L.LeakyReLU(0.1), L.BatchNorm(shift=False)), ()
+        ),
         Repeat((L.Conv(13, 3, padding=1, groups=13), L.SampleNorm(), L.ReLU()), 2),
         L.Conv(6, 3, stride=2, padding="same"),
         Branches(((L.GlobalMaxPool(),), (L.GlobalAvgPool(),))),
-        L.Flatten(), L.Dense(7), L.Dropout(0.2), L.Dense(3, bias=False),
+        L.Flatten(),
+        L.Dense(7),
+        L.Dropout(0.2),
+        L.Dense(3, bias=False),
     ),
     input_shape=(2, 13, 11),
     num_classes=3,
-)  # fmt: skip
+)
 DATA = data_for(EVERYTHING, 21, 1)
 TENSORS = random_tensors(EVERYTHING, 1)
 
 
 def answer(compiler: str, lanes: int) -> Answer:
+    """Return what one build says."""
     options = CompileOptions(compiler=compiler, lanes=lanes, optimize="-O1")
     return native_answer(engine_with(EVERYTHING, TENSORS, DATA, options=options), DATA)
 
@@ -98,11 +110,17 @@ static void *zeros(size_t bytes) {{
 int main(void) {{
     enum {{ IMAGES = 37, BATCH = 20, PIXELS = {pixels}, BLOCKS = (BATCH + LANES - 1) / LANES }};
     uint8_t *images = zeros(IMAGES * PIXELS);
-    int32_t *labels = zeros(4 * IMAGES), *order = zeros(4 * IMAGES), *boxes = zeros(16 * IMAGES);
-    float *affine = zeros(24 * IMAGES), *elastic = zeros(4 * 98 * IMAGES), *jitter = zeros(8 * IMAGES);
-    float *weights = zeros(4 * {numbers}), *moment = zeros(4 * {weights}), *second = zeros(4 * {weights});
+    int32_t *labels = zeros(4 * IMAGES), *order = zeros(4 * IMAGES);
+    int32_t *boxes = zeros(16 * IMAGES);
+    float *affine = zeros(24 * IMAGES), *elastic = zeros(4 * 98 * IMAGES);
+    float *jitter = zeros(8 * IMAGES);
+    float *weights = zeros(4 * {numbers}), *moment = zeros(4 * {weights});
+    float *second = zeros(4 * {weights});
     float *statistics = zeros(4 * {statistics}), *gradient = zeros(4 * {weights});
-    Schedule schedule[2] = {{{{0.01f, 0.9f, 0.1f, 0.1f, 0.1f, 0.1f}}, {{0.01f, 0.9f, 0.1f, 0.2f, 0.2f, 0.1f}}}};
+    Schedule schedule[2] = {{
+        {{0.01f, 0.9f, 0.1f, 0.1f, 0.1f, 0.1f}},
+        {{0.01f, 0.9f, 0.1f, 0.2f, 0.2f, 0.1f}},
+    }};
     for (int i = 0; i < IMAGES * PIXELS; i++) images[i] = (uint8_t)(i * 2654435761u >> 24);
     for (int i = 0; i < {numbers}; i++) weights[i] = 0.1f * (i % 7 - 3) + 0.01f;
     for (int i = 0; i < IMAGES; i++) {{
@@ -115,14 +133,17 @@ int main(void) {{
         elastic[98 * i + i] = 1.5f;
     }}
     Job job = {{
-        .images = images, .labels = labels, .order = order, .affine = affine, .elastic = elastic,
-        .jitter = jitter, .boxes = boxes, .schedule = schedule, .weights = weights, .statistics = statistics,
+        .images = images, .labels = labels, .order = order, .affine = affine,
+        .elastic = elastic, .jitter = jitter, .boxes = boxes, .schedule = schedule,
+        .weights = weights, .statistics = statistics,
         .gradient = gradient, .first_moment = moment, .second_moment = second,
-        .stored = zeros(4 * LANES * {stored} * BLOCKS), .block_gradients = zeros(4 * {weights} * BLOCKS),
+        .stored = zeros(4 * LANES * {stored} * BLOCKS),
+        .block_gradients = zeros(4 * {weights} * BLOCKS),
         .block_sums = zeros(32 * {norms} * BLOCKS), .block_losses = zeros(16 * BLOCKS),
         .scratch = zeros(4 * LANES * {scratch}), .coefficients = zeros(28 * {norms}),
         .num_images = IMAGES, .batch_size = BATCH, .num_steps = 2, .inverse_std = 1.0f,
-        .beta2 = 0.99f, .rest_beta2 = 0.01f, .eps = 1e-6f, .optimizer = 2, .updates = 1, .threads = 1,
+        .beta2 = 0.99f, .rest_beta2 = 0.01f, .eps = 1e-6f, .optimizer = 2, .updates = 1,
+        .threads = 1,
     }};
     smidgen_train(&job, 0);
     printf("%d %d %s\\n", (int)job.steps_done, job.broken, job.loss > 0 ? "finite" : "odd");
@@ -165,7 +186,7 @@ def test_memory_is_used_cleanly(lanes: int) -> None:
 
 @pytest.mark.slow
 def test_zig_compiles_it_for_browsers() -> None:
-    """zig makes a WebAssembly module with 128-bit vectors out of it."""
+    """Zig makes a WebAssembly module with 128-bit vectors out of it."""
     module = compile_wasm(generate(EVERYTHING, 4).source)
     assert module.read_bytes().startswith(b"\0asm")
 
@@ -186,7 +207,8 @@ net = Network((Conv(3, 3), BatchNorm(), ReLU(), GlobalAvgPool(), Flatten()), (1,
 recipe = Recipe("test", net, SGD(lr=0.1), epochs=1, batch_size=10)
 rng = np.random.default_rng(1)
 data = rng.integers(0, 256, (30, 1, 8, 8), dtype=np.uint8), rng.integers(0, 3, 30)
-engine = NativeEngine(net, recipe, *data, compile_options=CompileOptions(compiler="gcc", optimize="-O1"))
+options = CompileOptions(compiler="gcc", optimize="-O1")
+engine = NativeEngine(net, recipe, *data, compile_options=options)
 plan = EpochPlan(1, 0, 10, np.arange(30, dtype=np.int32), np.full(3, 0.1), np.zeros(3), 1)
 engine.train_epoch(plan, lambda: False)
 state = engine.state()

@@ -71,6 +71,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 def network(layers: tuple[Layer, ...], shape: tuple[int, int, int]) -> Network:
+    """Return layers with a head of three classes."""
     head = (L.GlobalAvgPool(), L.Flatten(), L.Dense(3))
     return Network(layers=(*layers, *head), input_shape=shape, num_classes=3)
 

@@ -44,11 +44,13 @@ OPTIMIZERS = {
 def native(
     optimizer: Optimizer = OPTIMIZERS["nesterov"], threads: int = 1, **rest: object
 ) -> NativeEngine:
+    """Return an engine for the network of this page."""
     recipe = recipe_of(NET, optimizer, **rest)  # type: ignore[arg-type]
     return NativeEngine(NET, recipe, *DATA, threads=threads, compile_options=QUICK)
 
 
 def never() -> bool:
+    """Never stop."""
     return False
 
 
@@ -86,13 +88,14 @@ def test_twenty_updates_are_pytorchs(name: str) -> None:
             elif group["momentum"]:
                 group["momentum"] = float(plan.momentum[step])
         theirs.step()
-        engine.update(gradients, plan if "sgd" != name else without_momentum(plan), step)
+        engine.update(gradients, plan if name != "sgd" else without_momentum(plan), step)
     for n in names:
         ours, expected = engine.state()[n], params[n].detach().numpy()
         assert np.abs(ours - expected).max() <= 1e-6 * max(1.0, np.abs(expected).max()), n
 
 
 def without_momentum(plan: EpochPlan) -> EpochPlan:
+    """Return a plan whose momentum is 0 throughout."""
     return EpochPlan(
         plan.epoch,
         0,
@@ -105,6 +108,7 @@ def without_momentum(plan: EpochPlan) -> EpochPlan:
 
 
 def optimizer_of(chosen: Optimizer, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimizer of PyTorch."""
     if isinstance(chosen, SGD):
         return torch.optim.SGD(
             params,
@@ -125,7 +129,7 @@ def optimizer_of(chosen: Optimizer, params: list[torch.nn.Parameter]) -> torch.o
 
 @pytest.mark.parametrize("name", ["nesterov", "adamw"])
 def test_twenty_steps_stay_as_near_to_float64_as_pytorch_does(name: str) -> None:
-    """Over 20 steps the engine departs from float64 by at most 3 times what float32 PyTorch does."""
+    """Over 20 steps it departs from float64 by at most 3 times what float32 PyTorch does."""
     averaging = WeightAveraging(decay=0.9)
     recipe = recipe_of(NET, OPTIMIZERS[name], batch_size=5, averaging=averaging)
     ours = NativeEngine(NET, recipe, *DATA, compile_options=QUICK)

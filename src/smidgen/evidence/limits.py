@@ -1,0 +1,101 @@
+"""What a model must keep: the limits as they are asked for, and the kinds of layers they name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from smidgen.errors import RecipeError, UnknownNameError
+from smidgen.recipes.parts import Budget, OpenTarget, PositiveInt
+from smidgen.values import value
+
+LAYER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "conv": ("conv", "separable_conv"),
+        "separable": ("separable_conv",),
+        "batchnorm": ("batch_norm",),
+        "dropout": ("dropout",),
+        "linear": ("dense",),
+        "gap": ("global_avg_pool",),
+        "maxpool": ("max_pool", "global_max_pool"),
+        "avgpool": ("avg_pool", "global_avg_pool"),
+        "relu": ("relu",),
+        "leakyrelu": ("leaky_relu",),
+        "prelu": ("prelu",),
+        "residual": ("residual",),
+        "branches": ("branches",),
+        "repeat": ("repeat",),
+    }
+)
+"""What `--require` and `--forbid` understand, and the layer kinds it stands for.
+
+An average pool that leaves one position counts as `gap`, however it is written.
+"""
+
+_OTHER_SPELLINGS = {"dense": "linear", "bn": "batchnorm", "globalavgpool": "gap", "fc": "linear"}
+
+
+@value(RecipeError)
+class Limits:
+    """What a model must keep; the form of `budget.json`, which extends a recipe's `Budget`.
+
+    Args:
+        max_params: Most parameters, by the counting rule: trainable, reached, shared once.
+        max_macs: Most multiply-accumulates for one image.
+        max_epochs: Most passes over the training images.
+        target_accuracy: Least mean of the last epochs' accuracy over the seeds, a share.
+        stay_epochs: So many last epochs must be at `target_accuracy`, for every seed.
+        require: Kinds of layers that must run, words of `LAYER_WORDS`.
+        forbid: Kinds of layers that must not run.
+
+    Raises:
+        RecipeError: A field that makes no sense, or limits that contradict each other.
+        UnknownNameError: A kind of layer that there is not.
+    """
+
+    max_params: PositiveInt | None = None
+    max_macs: PositiveInt | None = None
+    max_epochs: PositiveInt | None = None
+    target_accuracy: OpenTarget | None = None
+    stay_epochs: PositiveInt | None = None
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.stay_epochs is not None and self.target_accuracy is None:
+            raise RecipeError("`stay_epochs` needs a `target_accuracy` to stay at.")
+        required = {layer_word(word) for word in self.require}
+        for word in self.forbid:
+            if layer_word(word) in required:
+                raise RecipeError(f"`{word}` is both required and forbidden.")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == Limits()
+
+    @property
+    def needs_runs(self) -> bool:
+        """Whether only trained models can tell."""
+        return self.target_accuracy is not None
+
+
+def limits_of(budget: Budget) -> Limits:
+    """Return what a recipe promises, as limits."""
+    return Limits(
+        max_params=budget.max_params,
+        max_epochs=budget.max_epochs,
+        target_accuracy=budget.target_accuracy,
+    )
+
+
+def layer_word(text: str) -> str:
+    """Return the word of `LAYER_WORDS` that a spelling such as `BatchNorm2d` means.
+
+    Raises:
+        UnknownNameError: None does.
+    """
+    word = text.lower().replace("_", "").replace("-", "").strip()
+    word = word.removesuffix("2d").removesuffix("1d")
+    word = _OTHER_SPELLINGS.get(word, word)
+    if word not in LAYER_WORDS:
+        raise UnknownNameError("kind of layer", text, LAYER_WORDS)
+    return word
