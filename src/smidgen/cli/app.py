@@ -6,6 +6,7 @@ import typer
 
 from smidgen.cli import (
     catalogue,
+    check,
     compare,
     data,
     inspect,
@@ -53,6 +54,7 @@ app.command("train")(training.train)
 app.command("profile")(profile.profile)
 app.command("prove")(prove.prove)
 app.command("compare")(compare.compare)
+app.command("check")(check.check)
 app.command("eval")(models.evaluate)
 app.command("predict")(models.predict)
 app.add_typer(runs.app, name="runs")

@@ -24,6 +24,14 @@ Setting = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a setting, as optimizer.lr=0.05; repeatable."
     ),
 ]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        "--like",
+        metavar="RECIPE",
+        help="Whose settings train a FILE.py:Class (else smidgen/quick).",
+    ),
+]
 
 
 def store_at(runs_dir: Path | None) -> "RunStore":
@@ -52,6 +60,13 @@ def recipe_from(target: str, settings: list[str] | None = None) -> "Recipe":
             raise RecipeError(f"Cannot read `{target}`: {error.strerror}.") from error
     else:
         recipe = get_recipe(target)
+    return with_settings(recipe, settings)
+
+
+def with_settings(recipe: "Recipe", settings: list[str] | None) -> "Recipe":
+    """Return a recipe with the changes of `--set` applied; raises RecipeError as `recipe_from`."""
+    from smidgen.errors import RecipeError
+
     for setting in settings or []:
         key, separator, text = setting.partition("=")
         if not separator or not key:

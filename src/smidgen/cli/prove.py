@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from smidgen.cli.options import DataDir, RunsDir, Setting, recipe_from, store_at
+from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
 from smidgen.cli.tables import percent, table
 
 if TYPE_CHECKING:
@@ -16,7 +16,11 @@ _CLAIM_SEEDS = 20
 
 
 def prove(
-    recipe_name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")],
+    recipe_name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A recipe, a JSON file, or FILE.py:Class."),
+    ],
+    like: Like = None,
     settings: Setting = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 20 means seeds 1 to 20.")] = 20,
     target: Annotated[
@@ -51,19 +55,24 @@ def prove(
         smidgen prove smidgen/quick
 
         smidgen prove eva4-s5/5 --seeds 20 --target 99.4 --stay 5
+
+        smidgen prove net.py:Net --like eva4-s5/5
     """
     from smidgen.cli.data import data_progress
     from smidgen.cli.proving import proving_listener
+    from smidgen.cli.targets import student_recipe
     from smidgen.data import load_dataset
     from smidgen.errors import RunError
     from smidgen.evidence.prove import ProveOptions
     from smidgen.evidence.prove import prove as run_seeds
 
     share = None if target is None else share_of(target, "--target")
-    recipe = recipe_from(recipe_name, settings)
+    mine = student_recipe(recipe_name, settings, like)
+    recipe = mine.recipe if mine else recipe_from(recipe_name, settings)
     with data_progress("bytes") as progress:
         dataset = load_dataset(recipe.dataset, data_dir, progress=progress)
-    options = ProveOptions(protocol, engine, device, workers, share, stay)
+    source = mine.source if mine else b""
+    options = ProveOptions(protocol, engine, device, workers, share, stay, source)
     with proving_listener(recipe.epochs, workers) as listener:
         proof = run_seeds(
             recipe, dataset, store_at(runs_dir), range(1, seeds + 1), options, listener

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from smidgen.cli.options import DataDir, RunsDir, Setting, recipe_from, store_at
+from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
 from smidgen.cli.tables import percent
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from smidgen.runs.store import RunFolder
     from smidgen.training.loop import Run
 
-Target = Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")]
+Target = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="A recipe, a JSON file, or FILE.py:Class.")
+]
 ProtocolOption = Annotated[
     Literal["final", "tune", "origin"],
     typer.Option(
@@ -30,6 +32,7 @@ ProtocolOption = Annotated[
 def train(
     context: typer.Context,
     target: Target = None,
+    like: Like = None,
     settings: Setting = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 1,
     data_dir: DataDir = None,
@@ -58,9 +61,12 @@ def train(
 
         smidgen train smidgen/quick --set optimizer.lr=0.01 --seed 2
 
+        smidgen train net.py:Net --like eva4-s5/5
+
         smidgen train --resume last
     """
     from smidgen.cli.progress import progress_listener
+    from smidgen.cli.targets import student_recipe
     from smidgen.training.loop import TrainOptions
     from smidgen.training.loop import train as run_training
 
@@ -69,9 +75,11 @@ def train(
         _refuse_settings(context)
         run = _resume(store.find(resume), data_dir)
     else:
-        recipe = recipe_from(target or "smidgen/quick", settings)
+        mine = student_recipe(target or "", settings, like)
+        recipe = mine.recipe if mine else recipe_from(target or "smidgen/quick", settings)
         recipe, dataset = _load(recipe, data_dir, or_stripes)
-        options = TrainOptions(protocol, engine, device, threads)
+        source = mine.source if mine else b""
+        options = TrainOptions(protocol, engine, device, threads, source)
         with progress_listener(recipe.epochs) as listener:
             run = run_training(recipe, dataset, store, seed, options, listener)
     _report(run, as_json)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from smidgen.engines.choose import EngineName
 from smidgen.errors import RunError, UnknownNameError
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.recipes.recipe import Recipe
 from smidgen.runs.index import IndexedRun
 from smidgen.runs.record import Protocol
 from smidgen.runs.store import RunFolder, RunStore
@@ -47,6 +48,23 @@ def select_runs(store: RunStore, query: str, protocol: Protocol = "final") -> li
             f"`{store.root}`. `smidgen prove {name}` makes some."
         )
     return _named_runs(store, query, rows)
+
+
+def runs_of(store: RunStore, recipe: Recipe, protocol: Protocol = "final") -> list[RunFolder]:
+    """Return the finished runs of a recipe, whatever its name, that differ only in the seed.
+
+    Where there are several kinds, such as of both engines, that with the most seeds is taken,
+    the earliest of equals. Empty where there are none.
+    """
+    fingerprint = recipe.fingerprint()
+    kinds: dict[tuple[object, ...], list[IndexedRun]] = defaultdict(list)
+    for row in store.index.runs()[0]:
+        if row.fingerprint == fingerprint and row.protocol == protocol:
+            kinds[_kind(row)].append(row)
+    if not kinds:
+        return []
+    most = max(kinds.values(), key=lambda rows: len({row.seed for row in rows}))
+    return [RunFolder(store.root / row.run) for row in most]
 
 
 def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list[RunFolder]:

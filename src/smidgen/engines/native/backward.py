@@ -8,6 +8,7 @@ from smidgen.engines.native.forward import (
     Forward,
     channel_numbers,
     dropout_rows,
+    input_tile,
     map_pair,
     num_macs,
     parameter_name,
@@ -25,7 +26,7 @@ from smidgen.engines.native.stages import (
     Stage,
     flat_map,
 )
-from smidgen.engines.native.tiles import Tile, row_tile, weight_tile
+from smidgen.engines.native.tiles import weight_tile
 
 
 @dataclass(slots=True)
@@ -173,7 +174,7 @@ class Backward:
             str(in_area),
             show_window(stage.window),
             str(stage.groups),
-            self._input_tile(stage, in_area),
+            input_tile(stage, in_area, self.forward.lanes),
             self._adds(dx.name),
         )
         macs = num_macs(stage, self.forward.stages)
@@ -191,7 +192,7 @@ class Backward:
             At(dz),
             show_window(stage.window),
             str(stage.groups),
-            self._input_tile(stage, dz.area),
+            input_tile(stage, dz.area, self.forward.lanes),
             show_pointwise(norm),
             *channel_numbers(norm),
             dropout_rows(norm),
@@ -201,15 +202,6 @@ class Backward:
         macs = num_macs(stage, self.forward.stages)
         function = "conv_input_norm_gradient"
         return Call(function, arguments, stage.node.name, "input gradient", macs)
-
-    def _input_tile(self, stage: Convolve, area: Area) -> str:
-        """Return the tile of the input gradient; its columns are a multiple of the stride."""
-        channels, _, width = flat_map(area.shape)
-        columns, step = stage.window.kernel[1], stage.window.stride[1]
-        tile = row_tile(
-            channels // stage.groups, width, columns, 1, self.forward.lanes, multiple=step
-        )
-        return str(Tile(inputs=tile[0], columns=tile[1]))
 
     def _parameter(self, stage: Stage, role: str) -> str:
         """Return C for where a parameter's gradient goes."""

@@ -66,7 +66,6 @@ class NativeEngine:
         seed: Decides the initial weights.
         threads: How many cores to use; the numbers that come out do not depend on it.
         compile_options: Compiler, lanes and optimization; None for the best of this machine.
-        program: The generated program, where it is at hand; it must fit the lanes.
 
     Raises:
         CompilerError: No C compiler, or it failed.
@@ -84,19 +83,22 @@ class NativeEngine:
         seed: int = 1,
         threads: int = 1,
         compile_options: CompileOptions | None = None,
-        program: Program | None = None,
     ) -> None:
         _check_data(network, images, labels)
         self.network, self.recipe, self.threads = network, recipe, threads
         options = compile_options or CompileOptions()
         lanes = lanes_of_host() if options.lanes is None else options.lanes
-        self.program = generate(network, lanes) if program is None else program
-        self._library = load_library(compile_library(self.program.source, options))
+        self.use(generate(network, lanes), options)
         self._images = np.ascontiguousarray(images, dtype=np.uint8)
         self._labels = np.ascontiguousarray(labels, dtype=np.int32)
         self._model = ModelState(network, recipe, self.program.layout, seed)
         self._memory: dict[str, np.ndarray] = {}
         self.steps_done = 0
+
+    def use(self, program: Program, options: CompileOptions) -> None:
+        """Compile a program of this network and run it from now on, such as one with timers."""
+        self.program = program
+        self._library = load_library(compile_library(program.source, options))
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""

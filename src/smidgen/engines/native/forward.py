@@ -275,3 +275,11 @@ def channel_numbers(stage: Pointwise) -> tuple[str, str, str]:
         return (NONE, NONE, NONE)
     first = stage.norm.first
     return (f"w->scales + {first}", f"w->shifts + {first}", f"w->means + {first}")
+
+
+def input_tile(stage: Convolve, area: Area, lanes: int) -> str:
+    """Return the tile of the input gradient; its columns are a multiple of the stride."""
+    channels, _, width = flat_map(area.shape)
+    columns, step = stage.window.kernel[1], stage.window.stride[1]
+    tile = row_tile(channels // stage.groups, width, columns, 1, lanes, multiple=step)
+    return str(Tile(inputs=tile[0], columns=tile[1]))

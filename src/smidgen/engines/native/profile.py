@@ -70,7 +70,8 @@ def profile(
     options = compile_options or CompileOptions()
     lanes = lanes_of_host() if options.lanes is None else options.lanes
     program = generate(network, lanes, is_profiled=True)
-    engine = NativeEngine(network, recipe, images, labels, compile_options=options, program=program)
+    engine = NativeEngine(network, recipe, images, labels, compile_options=options)
+    engine.use(program, options)
     library = load_library(compile_library(program.source, options))
     timers = (ctypes.c_double * len(program.training_calls)).in_dll(library, "smidgen_seconds")
     engine.train_epoch(plan, lambda: False)
