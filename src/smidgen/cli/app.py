@@ -9,6 +9,7 @@ from smidgen.cli import (
     check,
     compare,
     data,
+    grade,
     inspect,
     models,
     profile,
@@ -55,6 +56,7 @@ app.command("profile")(profile.profile)
 app.command("prove")(prove.prove)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
+app.command("grade")(grade.grade)
 app.command("eval")(models.evaluate)
 app.command("predict")(models.predict)
 app.add_typer(runs.app, name="runs")

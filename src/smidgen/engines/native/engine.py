@@ -254,11 +254,10 @@ class NativeEngine:
         for worker in workers:
             worker.start()
         try:
-            for worker in workers:
-                while worker.is_alive():
-                    worker.join(_POLL_SECONDS)
-                    if should_stop():
-                        job.stop = 1
+            while any(worker.is_alive() for worker in workers):
+                workers[0].join(_POLL_SECONDS)
+                if should_stop():
+                    job.stop = 1
         finally:
             job.stop = 1
             for worker in workers:

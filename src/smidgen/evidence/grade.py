@@ -1,0 +1,141 @@
+"""`grade`: a folder of submissions in, one row each out; what is broken costs its own row alone."""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smidgen.errors import InterruptedRunError, RecipeError
+from smidgen.evidence.check import Checked
+
+_USUAL_CLASSES = ("Net", "Model")
+_USUAL_FILES = ("model.py", "net.py", "network.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One person's work.
+
+    Args:
+        name: Of the file or the sub-folder.
+        target: `path/to/file.py` or `path/to/file.py:Class`; "" where there is none to take.
+        reason: Why there is none.
+    """
+
+    name: str
+    target: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a submission came to.
+
+    Args:
+        submission: The work.
+        checked: The model and its limits; None where it gave no model.
+        mean: Mean accuracy over the seeds, if that was asked for.
+        sd: Its standard deviation; None for one seed.
+        reason: Why it gave no model, or no accuracy; else "".
+    """
+
+    submission: Submission
+    checked: Checked | None
+    mean: float | None = None
+    sd: float | None = None
+    reason: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a model, with all that was asked for, and it keeps every limit."""
+        return self.checked is not None and not self.reason and self.checked.kept
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the stable machine-readable form, described in docs/grading.md."""
+        checked = self.checked
+        return {
+            "submission": self.submission.name,
+            "model": checked.subject.name if checked else None,
+            "num_params": checked.subject.num_params if checked else None,
+            "num_registered": checked.subject.num_registered if checked else None,
+            "num_buffers": checked.subject.num_buffers if checked else None,
+            "num_macs": checked.subject.num_macs if checked else None,
+            "kept": self.kept,
+            "limits": [limit.to_plain() for limit in checked.limits] if checked else [],
+            "accuracy": self.mean,
+            "accuracy_sd": self.sd,
+            "num_seeds": checked.num_seeds if checked else None,
+            "notes": list(checked.subject.notes) if checked else [],
+            "reason": self.reason or None,
+        }
+
+
+def submissions(folder: Path) -> list[Submission]:
+    """Return the submissions in a folder by name: its Python files and its sub-folders.
+
+    Of a sub-folder that file is taken that is its only one, or the only one called model.py,
+    net.py or network.py. Hidden entries and those that begin with `_` are no submissions.
+
+    Raises:
+        RecipeError: No such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise RecipeError(f"`{folder}` is no folder. Give the one that holds the submissions.")
+    entries = sorted(each for each in folder.iterdir() if each.name[0] not in "._")
+    found = [_of_folder(each) for each in entries if each.is_dir()]
+    found += [_of_file(each.stem, each) for each in entries if _is_python(each)]
+    if not found:
+        raise RecipeError(
+            f"`{folder}` holds no submissions: each is a Python file or a sub-folder with one."
+        )
+    return sorted(found, key=lambda each: each.name)
+
+
+def grades(work: list[Submission], grade_one: Callable[[Submission], Grade]) -> Iterator[Grade]:
+    """Yield a grade per submission; an error is the reason of its row and stops no other."""
+    for each in work:
+        if each.reason:
+            yield Grade(each, None, reason=each.reason)
+            continue
+        try:
+            yield grade_one(each)
+        except InterruptedRunError:
+            raise
+        except Exception as problem:  # whatever it is, forty-nine others are waiting
+            yield Grade(each, None, reason=_said(problem))
+
+
+def _said(problem: Exception) -> str:
+    text = " ".join(str(problem).split())
+    known = type(problem).__module__ == "smidgen.errors"
+    return text if known and text else f"{type(problem).__name__}: {text}"
+
+
+def _is_python(path: Path) -> bool:
+    return path.suffix == ".py" and path.is_file()
+
+
+def _of_folder(folder: Path) -> Submission:
+    files = sorted(each for each in folder.iterdir() if _is_python(each) and each.name[0] != "_")
+    usual = [each for each in files if each.name in _USUAL_FILES]
+    chosen = files if len(files) == 1 else usual
+    if len(chosen) == 1:
+        return _of_file(folder.name, chosen[0])
+    if not files:
+        return Submission(folder.name, "", "The folder holds no Python file.")
+    listed = ", ".join(f"`{each.name}`" for each in files[:4])
+    return Submission(
+        folder.name, "", f"Which file? {listed}. Call the one with the model `model.py`."
+    )
+
+
+def _of_file(name: str, path: Path) -> Submission:
+    """Name the class where one has a usual name; else the file must define one model only."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return Submission(name, str(path))  # running the file says what is wrong with it
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    usual = [each for each in classes if each in _USUAL_CLASSES]
+    return Submission(name, f"{path}:{usual[0]}" if len(set(usual)) == 1 else str(path))
