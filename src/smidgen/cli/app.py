@@ -11,6 +11,7 @@ from smidgen.cli import (
     data,
     grade,
     inspect,
+    ladder,
     models,
     profile,
     prove,
@@ -57,6 +58,7 @@ app.command("prove")(prove.prove)
 app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("grade")(grade.grade)
+app.command("ladder")(ladder.ladder)
 app.command("eval")(models.evaluate)
 app.command("predict")(models.predict)
 app.add_typer(runs.app, name="runs")

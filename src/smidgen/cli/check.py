@@ -139,6 +139,6 @@ def subject_of(found: "Inspected", target: str, settled: "Recipe") -> "Subject":
     name = shown_name(found, target)
     if found.network is None:
         assert found.watched is not None
-        return subject_of_watched(name, found.watched, found.notes)
+        return subject_of_watched(name, found.watched, settled.epochs, found.notes)
     epochs = (found.recipe or settled).epochs
     return subject_of_network(name, found.network, epochs, found.notes)

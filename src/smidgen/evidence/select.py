@@ -50,15 +50,26 @@ def select_runs(store: RunStore, query: str, protocol: Protocol = "final") -> li
     return _named_runs(store, query, rows)
 
 
-def runs_of(store: RunStore, recipe: Recipe, protocol: Protocol = "final") -> list[RunFolder]:
+def runs_of(
+    store: RunStore,
+    recipe: Recipe,
+    protocol: Protocol = "final",
+    rows: Sequence[IndexedRun] | None = None,
+) -> list[RunFolder]:
     """Return the finished runs of a recipe, whatever its name, that differ only in the seed.
 
     Where there are several kinds, such as of both engines, that with the most seeds is taken,
     the earliest of equals. Empty where there are none.
+
+    Args:
+        store: Where to look.
+        recipe: Whose runs.
+        protocol: Of which runs to take.
+        rows: What the store's index holds, where it was read before.
     """
     fingerprint = recipe.fingerprint()
     kinds: dict[tuple[object, ...], list[IndexedRun]] = defaultdict(list)
-    for row in store.index.runs()[0]:
+    for row in store.index.runs()[0] if rows is None else rows:
         if row.fingerprint == fingerprint and row.protocol == protocol:
             kinds[_kind(row)].append(row)
     if not kinds:

@@ -78,7 +78,9 @@ def subject_of_network(
     )
 
 
-def subject_of_watched(name: str, watched: Watched, notes: tuple[str, ...] = ()) -> Subject:
+def subject_of_watched(
+    name: str, watched: Watched, epochs: int | None = None, notes: tuple[str, ...] = ()
+) -> Subject:
     """Return what limits are on, of a module that could only be watched."""
     kinds = Counter(
         _kind(_TORCH_KINDS[row.kind.lower()], row.output_shape)
@@ -96,7 +98,8 @@ def subject_of_watched(name: str, watched: Watched, notes: tuple[str, ...] = ())
         watched.num_buffers,
         watched.num_macs,
         kinds,
-        notes=(*notes, *seen),
+        epochs,
+        (*notes, *seen),
     )
 
 

@@ -52,11 +52,21 @@ def read_ladder(name: str) -> tuple[Rung, ...]:
         steps = from_json(tuple[Step, ...], _read(path), RecipeError, f"`{name}`")
         if not steps:
             raise RecipeError(f"`{name}` has no steps. `smidgen ladder new` starts one with some.")
-        return tuple(_rung(step, path.parent) for step in steps)
+        return read_steps(steps, path.parent)
     if name not in LADDERS:
         hint = "A ladder of your own is a FILE.json."
         raise UnknownNameError("ladder", name, LADDERS, hint)
     return tuple(Rung(RECIPES[step]) for step in LADDERS[name])
+
+
+def read_steps(steps: Sequence[Step], folder: Path) -> tuple[Rung, ...]:
+    """Return the steps with their recipes; files are looked for in `folder`.
+
+    Raises:
+        UnknownNameError: A step names no recipe.
+        RecipeError: A file that cannot be read.
+    """
+    return tuple(_rung(step, folder) for step in steps)
 
 
 def _rung(step: Step, folder: Path) -> Rung:

@@ -93,9 +93,7 @@ class Sitting:
             self.folder.save_record(self.record)
             return
         # the network decides the identity; the source is that with which it began
-        self.record = replace(
-            self.record, started=begun.started, source_sha256=begun.source_sha256
-        )
+        self.record = replace(self.record, started=begun.started, source_sha256=begun.source_sha256)
         if begun.environment != self.record.environment:
             self.listener.on_note(
                 "This run began with other software or on another machine; its bits may differ "
