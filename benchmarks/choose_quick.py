@@ -29,15 +29,11 @@ from smidgen.network.layers import (
 )
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
-from smidgen.recipes.augmentation import Augmentation, Rotation, Scaling, Translation
-from smidgen.recipes.parts import AdamW, Linear, Normalization
-from smidgen.recipes.recipe import Recipe
+from smidgen.recipes.catalogue import get_recipe
 from smidgen.runs.store import RunStore
 from smidgen.training.loop import TrainOptions, train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
-MNIST = Normalization(0.1307, 0.3081, 0.1307, 0.3081)
-GENTLE = Augmentation((Rotation(8.0), Scaling(0.9, 1.1), Translation(2.0)))
 
 
 def stack(*parts: Conv | MaxPool) -> Network:
@@ -48,17 +44,7 @@ def stack(*parts: Conv | MaxPool) -> Network:
     return Network((*layers, GlobalAvgPool(), Flatten(), Dense(10)))
 
 
-BASE = Recipe(
-    name="base",
-    network=stack(Conv(16, 5, stride=2), Conv(16, 3), Conv(16, 3), Conv(16, 3)),
-    optimizer=AdamW(lr=0.02, beta2=0.99, weight_decay=1e-4),
-    schedule=Linear(warmup_fraction=0.2),
-    epochs=8,
-    clean_epochs=2,
-    batch_size=256,
-    normalization=MNIST,
-    augmentation=GENTLE,
-)
+BASE = get_recipe("smidgen/yardstick")
 TWO_POOLS = stack(Conv(8, 4), MaxPool(2), Conv(16, 3), MaxPool(2), Conv(24, 3), Conv(20, 3))
 WIDE_END = stack(Conv(8, 4), MaxPool(2), Conv(16, 3), MaxPool(2), Conv(20, 3), Conv(28, 3))
 CANDIDATES = {

@@ -37,6 +37,7 @@ from smidgen.recipes.recipe import Recipe
 
 NAMES = (
     "smidgen/quick",
+    "smidgen/yardstick",
     "mnist-challenge/separable",
     "era-s7/7",
     "eva4-s5/5",

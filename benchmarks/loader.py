@@ -1,9 +1,9 @@
-"""Our torch engine against the ordinary way (PIL transforms in a DataLoader with 2 workers).
+"""Our engines against the ordinary way (PIL transforms in a DataLoader with 2 workers).
 
     python benchmarks/loader.py [--data-dir DIR] [--rounds 7] [--steps 60]
 
-Same network, same batch, same threads; short stretches of both alternate in one process, and
-the medians and their ratio are printed and written to `docs/results/loader.json`.
+Same network, same batch, same threads; short stretches of each alternate in one process, and
+the medians and their ratios are printed and written to `docs/results/loader.json`.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 from ordinary import OrdinaryTraining
 
 from smidgen.data import Split, load_dataset
+from smidgen.engines.native.engine import NativeEngine
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.training.environment import describe_environment
@@ -36,11 +37,12 @@ def main() -> None:
     threads = min(os.cpu_count() or 1, 4)
     torch.set_num_threads(threads)
     train = load_dataset("mnist", options.data_dir).train
-    rows = [measure(name, train, options.rounds, options.steps) for name in RECIPES]
+    rows = [measure(name, train, options.rounds, options.steps, threads) for name in RECIPES]
     for row in rows:
         print(
-            f"{row['recipe']:12}  ordinary {row['ordinary']:8,.0f} images/s   "
-            f"smidgen (torch) {row['smidgen_torch']:8,.0f} images/s   ratio {row['ratio']:.2f}"
+            f"{row['recipe']:12}  ordinary {row['ordinary']:7,.0f} images/s   "
+            f"torch engine {row['torch']:7,.0f}, {row['torch_ratio']:.2f}x   "
+            f"native engine {row['native']:7,.0f}, {row['native_ratio']:.2f}x"
         )
     environment = describe_environment("torch", "cpu", threads)
     content = {
@@ -55,29 +57,32 @@ def main() -> None:
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def measure(name: str, train: Split, rounds: int, steps: int) -> dict[str, object]:
-    """Alternate stretches of both and return median images per second and the ratio."""
+def measure(name: str, train: Split, rounds: int, steps: int, threads: int) -> dict[str, object]:
+    """Alternate stretches of all and return median images per second and the ratios."""
     recipe = get_recipe(name)
     ordinary = OrdinaryTraining(recipe, train)
     count = steps * recipe.batch_size
-    engine = TorchEngine(recipe.network, recipe, train.images[:count], train.labels[:count])
+    images, labels = train.images[:count], train.labels[:count]
+    engines = {
+        "torch": TorchEngine(recipe.network, recipe, images, labels),
+        "native": NativeEngine(recipe.network, recipe, images, labels, threads=threads),
+    }
     ordinary.steps(10)
-    speeds: dict[str, list[float]] = {"ordinary": [], "smidgen_torch": []}
+    speeds: dict[str, list[float]] = {"ordinary": [], "torch": [], "native": []}
     for number in range(rounds):
         start = time.perf_counter()
         seen = ordinary.steps(steps)
         speeds["ordinary"].append(seen / (time.perf_counter() - start))
-        start = time.perf_counter()
-        stats = engine.train_epoch(plan(recipe, 1, number + 1, [], count), lambda: False)
-        speeds["smidgen_torch"].append(stats.num_images / (time.perf_counter() - start))
-    pairs = zip(speeds["smidgen_torch"], speeds["ordinary"], strict=True)
-    return {
-        "recipe": name,
-        "batch_size": recipe.batch_size,
-        "ordinary": round(median(speeds["ordinary"])),
-        "smidgen_torch": round(median(speeds["smidgen_torch"])),
-        "ratio": round(median(ours / theirs for ours, theirs in pairs), 2),
-    }
+        for kind, engine in engines.items():
+            start = time.perf_counter()
+            stats = engine.train_epoch(plan(recipe, 1, number + 1, [], count), lambda: False)
+            speeds[kind].append(stats.num_images / (time.perf_counter() - start))
+    row: dict[str, object] = {"recipe": name, "batch_size": recipe.batch_size}
+    for kind, measured in speeds.items():
+        row[kind] = round(median(measured))
+        pairs = zip(measured, speeds["ordinary"], strict=True)
+        row[f"{kind}_ratio"] = round(median(ours / theirs for ours, theirs in pairs), 2)
+    return row
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def _remark(path: Path) -> str:
 
 
 def main() -> None:
+    """Print the tree, or write it into the README."""
     if sys.argv[1:] != ["--write"]:
         print(tree(), end="")
         return

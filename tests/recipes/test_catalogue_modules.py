@@ -27,6 +27,7 @@ _S7 = "4 4 8 8 16 16 10"
 _S5 = "8 8 16 16 16 16 10"
 WIDTHS = {
     "smidgen/quick": Widths("8 16 24 20", "10", "8 16 24 20"),
+    "smidgen/yardstick": Widths("16 16 16 16", "10", "16 16 16 16"),
     "era-s7/1": Widths("32 64 128 32 64 128 10 10"),
     "era-s7/2": Widths(f"{_S7} 10"),
     "era-s7/3": Widths(f"{_S7} 10", norms=_S7),

@@ -146,7 +146,7 @@ class _ReceptiveField:
         for offset, quantity in enumerate(self.quantities):
             number, end = divmod(offset, 2) if self.joins else (offset, 1)
             formula = self.formula(node, line, quantity)
-            self.sheet.write_formula(line, 8 + offset, formula, None, spans[number][end])
+            _live(self.sheet, (line, 8 + offset), formula, spans[number][end])
 
     def write_size(self, node: Node, line: int) -> None:
         size = node.output_shape[1 + self.axis] if len(node.output_shape) == MAP else 1
@@ -205,7 +205,7 @@ def _layers(
         for column, text in enumerate((row.path, row.text, shape)):
             sheet.write_string(line, column, text)
         sheet.write_number(line, 3, row.num_params, whole)
-        sheet.write_formula(line, 4, f"=D{line + 1}/$C$2", share, row.num_params / budget)
+        _live(sheet, (line, 4), f"=D{line + 1}/$C$2", row.num_params / budget, share)
         for column, count in enumerate((row.num_buffers, row.num_macs, row.num_activations)):
             sheet.write_number(line, 5 + column, count, whole)
     end = _FIRST + len(table.rows)
@@ -214,7 +214,8 @@ def _layers(
     for column, total in (sums | {7: totals.num_activations}).items():
         letter = _letter(column)
         sheet.write_formula(end, column, f"=SUM({letter}{_FIRST + 1}:{letter}{end})", whole, total)
-    sheet.write_formula(end, 4, f"=SUM(E{_FIRST + 1}:E{end})", share, totals.num_params / budget)
+    spent = totals.num_params / budget
+    _live(sheet, (end, 4), f"=SUM(E{_FIRST + 1}:E{end})", spent, share)
     _other_totals(sheet, end + 2, totals.to_plain(), whole)
     sheet.freeze_panes(_FIRST, 2)
     sheet.set_column(0, 0, 8)
@@ -255,6 +256,13 @@ def _notes(book: "Workbook", network: Network) -> None:
             sheet.write_string(line, column, text, wrapped if line else bold)
     sheet.set_column(1, 1, 20)
     sheet.set_column(2, 2, 90)
+
+
+def _live(
+    sheet: "Worksheet", cell: tuple[int, int], formula: str, cached: Any, style: Any = None
+) -> None:
+    """Write a formula with its value; `Any` because the library declares values as whole."""
+    sheet.write_formula(*cell, formula, style, cached)
 
 
 def _line(index: int) -> int:

@@ -9,8 +9,8 @@ from smidgen.recipes.recipe import About, Recipe
 from smidgen.recipes.shared import MNIST_NORMALIZATION
 
 
-def _block(out_channels: int, kernel_size: int = 3) -> tuple[Layer, ...]:
-    return (Conv(out_channels, kernel_size), BatchNorm(), ReLU())
+def _block(out_channels: int, kernel_size: int = 3, stride: int = 1) -> tuple[Layer, ...]:
+    return (Conv(out_channels, kernel_size, stride=stride), BatchNorm(), ReLU())
 
 
 QUICK = Recipe(
@@ -47,4 +47,30 @@ QUICK = Recipe(
     ),
 )
 
-RECIPES = (QUICK,)
+YARDSTICK = QUICK.replace(
+    name="smidgen/yardstick",
+    network=Network(
+        layers=(
+            *_block(16, kernel_size=5, stride=2),
+            *_block(16),
+            *_block(16),
+            *_block(16),
+            GlobalAvgPool(),
+            Flatten(),
+            Dense(10),
+        )
+    ),
+    epochs=8,
+    batch_size=256,
+    about=About(
+        summary="What `smidgen/quick` had to match: 7,610 parameters, eight epochs.",
+        source="smidgen",
+        target="99.4 % within 10,000 parameters and 15 epochs.",
+        analysis=(
+            "The stride of the first convolution keeps every map at 12x12 or smaller; nearly all "
+            "arithmetic is in 16-channel convolutions, which suit the native engine best."
+        ),
+    ),
+)
+
+RECIPES = (QUICK, YARDSTICK)
