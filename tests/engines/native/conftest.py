@@ -175,8 +175,9 @@ def engine_with(
 def largest_error(ours: Answer, theirs: Answer) -> tuple[float, str]:
     """Return the largest error of loss, scores and gradients, and where it is.
 
-    Each is relative to the largest number of its tensor; gradients that are zero but for
-    rounding, such as that of a bias before a batch norm, to a hundredth of the largest.
+    Each is relative to the largest number of its tensor, or to a hundredth of the largest
+    gradient where that is more; gradients that are zero but for rounding, such as that of a
+    bias before a batch norm, to the largest gradient.
     """
     largest = max(np.abs(gradient).max() for gradient in theirs.gradients.values())
     errors = [
@@ -184,7 +185,8 @@ def largest_error(ours: Answer, theirs: Answer) -> tuple[float, str]:
         (float(np.abs(ours.scores - theirs.scores).max() / np.abs(theirs.scores).max()), "scores"),
     ]
     for name, gradient in theirs.gradients.items():
-        scale = max(np.abs(gradient).max(), 1e-2 * largest)
+        peak = np.abs(gradient).max()
+        scale = largest if peak < 1e-9 * largest else max(peak, 1e-2 * largest)
         errors.append((float(np.abs(ours.gradients[name] - gradient).max() / scale), name))
     return max(errors)
 
