@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smidgen.engines.native.build_cache import cached, check_space
 from smidgen.engines.native.flags import (
     COMMON_FLAGS,
     LIBRARIES,
@@ -18,7 +19,6 @@ from smidgen.engines.native.flags import (
     library_flags,
     target_flags,
 )
-from smidgen.engines.native.library_cache import cached, check_space
 from smidgen.engines.native.processor import lanes_of_host, processor_features
 from smidgen.engines.native.toolchain import (
     ADVICE,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from smidgen import files
-from smidgen.engines.native import library_cache
-from smidgen.engines.native.library_cache import cached, check_space
+from smidgen.engines.native import build_cache
+from smidgen.engines.native.build_cache import cached, check_space
 from smidgen.errors import CompilerError, StorageError
 
 KEY = "ab" * 16
@@ -45,10 +45,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(library_cache, "_warned", [])
-    library_cache._private_folder.cache_clear()
+    monkeypatch.setattr(build_cache, "_warned", [])
+    build_cache._private_folder.cache_clear()
     yield folder
-    library_cache._private_folder.cache_clear()
+    build_cache._private_folder.cache_clear()
 
 
 def test_entry_is_built_once(cache: Path, builder: Builder) -> None:
