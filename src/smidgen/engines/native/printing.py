@@ -1,6 +1,9 @@
 """The C text of a program: a function for each part, the tables, and what is the same in all."""
 
+import ctypes
+
 from smidgen.engines.native.calls import At, Part
+from smidgen.engines.native.job import Job
 from smidgen.engines.native.layout import Layout
 from smidgen.engines.native.segments import Segments
 from smidgen.engines.native.stages import flat_map
@@ -13,7 +16,15 @@ def program_text(
     """Return the whole file; with timers it measures the seconds of each call."""
     image = ", ".join(map(str, image_shape))
     timers = _TIMERS.format(count=num_timers) if num_timers else ""
-    return "\n".join([_HEAD.format(lanes=lanes, image=image), timers, *functions, tables, _TAIL])
+    return "\n".join(
+        [
+            _HEAD.format(lanes=lanes, image=image, job_bytes=ctypes.sizeof(Job)),
+            timers,
+            *functions,
+            tables,
+            _TAIL,
+        ]
+    )
 
 
 def function_text(
@@ -80,6 +91,9 @@ _HEAD = """/* Generated from a network; the kernels that it calls are in the hea
 #define LANES {lanes}
 #define IMAGE {image}
 #include "run.h"
+
+/* job.py mirrors job.h by hand; a mismatch must not become a thread that waits for ever. */
+_Static_assert(sizeof(void *) != 8 || sizeof(Job) == {job_bytes}, "job.py and job.h disagree");
 
 static const Program program;
 """
