@@ -90,14 +90,22 @@ def random_tensors(network: Network, seed: int) -> dict[str, np.ndarray]:
 
 
 def distance_to_tie(model: TorchNetwork, x: torch.Tensor) -> float:
-    """Return how near any activation comes to its kink, or a pool's best to its second."""
+    """Return how near any activation comes to its kink, or a pool's best to its second.
+
+    A constant channel in two batch norms counts as a tie: where one is behind the other, each
+    multiplies the rounding of its gradient by 1 / sqrt(eps) = 316.
+    """
     values: dict[int, torch.Tensor] = {-1: x}
     nearest = [float("inf")]
+    constant_norms = 0
 
     def watch(node: object, out: torch.Tensor) -> None:
+        nonlocal constant_norms
         values[node.index] = out  # type: ignore[attr-defined]
         given = values[node.inputs[0]]  # type: ignore[attr-defined]
         match node.layer:  # type: ignore[attr-defined]
+            case L.BatchNorm() if float(given.var(dim=(0, 2, 3)).min()) < 1e-9:
+                constant_norms += 1
             case L.ReLU() | L.LeakyReLU() | L.PReLU():
                 positive = given[given != 0]
                 nearest.append(float(positive.abs().min()) if len(positive) else float("inf"))
@@ -106,7 +114,7 @@ def distance_to_tie(model: TorchNetwork, x: torch.Tensor) -> float:
 
     with torch.no_grad():
         model.scores(x, watch)
-    return min(nearest)
+    return 0.0 if constant_norms > 1 else min(nearest)
 
 
 def _gap(x: torch.Tensor, window: object) -> float:

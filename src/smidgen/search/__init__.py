@@ -1,0 +1,1 @@
+"""Search: networks and settings proposed, tried and kept under a budget."""
