@@ -11,14 +11,14 @@ ifeq ($(SMIDGEN_DATA),)
 unexport SMIDGEN_DATA
 endif
 
-.PHONY: help train test check slow clean
+.PHONY: help train test check slow browser clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-train: $(BIN)/.ready ## Set up, train the default recipe on MNIST, show the result
-	@$(BIN)/smidgen train --or-stripes
+train: $(BIN)/.ready ## Set up, train the default recipe on MNIST, show the result, write its page
+	@$(BIN)/smidgen train --or-stripes --report
 
 test: $(BIN)/.ready-dev ## Set up, run every check and the fast tests
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check
@@ -30,15 +30,19 @@ check: $(BIN)/.ready-dev ## Format, lint, import order and types only
 slow: $(BIN)/.ready-dev ## The tests that need minutes
 	@$(BIN)/pytest -q -m slow
 
+browser: ## Install what the browser tests of the report pages need beside node and Chromium
+	@cd tests/report/browser && npm ci --silent
+
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf tests/report/browser/node_modules
 
 # torch's pinned version is the small CPU build where one is offered; an open range would
 # bring gigabytes of CUDA.
 $(BIN)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (once; a minute or two)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[images]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[images,report]'
 	@touch $@
 
 $(BIN)/.ready-dev: $(BIN)/.ready

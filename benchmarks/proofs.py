@@ -10,6 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
+from published import PACKED, packed
+
 from smidgen.data import load_dataset
 from smidgen.evidence.prove import ProveOptions, prove
 from smidgen.files import write_atomically
@@ -48,6 +50,7 @@ def _write(proof: dict) -> None:
     content = {"command": "python benchmarks/proofs.py NAME", "proofs": proofs}
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     write_atomically(RESULTS / "proofs.md", _markdown(proofs).encode())
+    write_atomically(PACKED, packed().encode())  # what `smidgen report frontier` shows
     print(f"{proof['recipe']} ({proof['engine']}): {proof['accuracy']}", flush=True)
 
 

@@ -61,6 +61,23 @@ def test_every_parameter_is_on_a_card(name: str):
     assert sum(counts) == trace(network).totals.num_params
 
 
+@pytest.mark.parametrize("name", ["smidgen/quick", "mnist-challenge/inception", "era-s7/7"])
+def test_without_a_title_the_picture_is_cut_close(name: str):
+    """A page gets the layers alone, nothing sticks out, and every card is there."""
+    network = RECIPES[name].network
+    whole, close = diagram(network, name), diagram(network)
+    root = ElementTree.fromstring(close)
+
+    assert [text for text in _texts(whole) if text in _texts(close)] == _texts(close)
+    assert len(_texts(whole)) == len(_texts(close)) + 3
+    for shape in root.iter(f"{SVG}rect"):
+        edges = (float(shape.attrib["x"]), float(shape.attrib["width"]))
+        assert edges[0] >= 0
+        assert sum(edges) <= float(root.attrib["width"])
+        bottom = float(shape.attrib["y"]) + float(shape.attrib["height"])
+        assert bottom <= float(root.attrib["height"])
+
+
 def test_cards_say_what_layers_do():
     """Norms, activations and dropout stand on the card of the layer before them."""
     network = Network(

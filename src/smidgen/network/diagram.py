@@ -40,7 +40,7 @@ from smidgen.network.shapes import Shape, pair
 from smidgen.network.trace import Row, Trace, trace
 
 _WIDTH, _HEIGHT, _GLYPH = 376.0, 58.0, 30.0
-_MARGIN, _HEAD = 32.0, 84.0
+_MARGIN, _HEAD, _CLOSE = 32.0, 84.0, 4.0
 _COLORS = {
     "conv": "#2f6fde",
     "separable_conv": "#0f9a94",
@@ -56,12 +56,13 @@ _SMALL = (BatchNorm, SampleNorm, ReLU, LeakyReLU, PReLU, Dropout, Multiply)
 """Layers that stand as a word on the card before them."""
 
 
-def diagram(network: Network, title: str) -> str:
+def diagram(network: Network, title: str = "") -> str:
     """Return the picture as SVG text.
 
     Args:
         network: What to draw.
-        title: What to write above it.
+        title: What to write above it. Without one the picture is cut close around the layers,
+            for a page that says the rest itself.
     """
     table = trace(network)
     totals = table.totals
@@ -74,8 +75,12 @@ def diagram(network: Network, title: str) -> str:
         ]
     )
     dead = [_dead_card(block.layers, block.input_shape) for block in network.unreached]
-    width = max(body.width, 460.0) + 2 * _MARGIN
-    height = _HEAD + body.height + sum(box.height + 14 for box in dead) + 2 * _MARGIN
+    head, margin = (_HEAD, _MARGIN) if title else (_CLOSE, _CLOSE)
+    least = 460.0 if title else 400.0 if dead else 0.0  # the legend, a card of what never runs
+    width = max(body.width, least) + 2 * margin
+    height = (
+        head + body.height + sum(box.height + 14 for box in dead) + (2 if title else 1) * margin
+    )
     under = (
         f"{totals.num_params:,} parameters · {totals.num_macs:,} multiply-accumulates · "
         f"receptive field {totals.receptive_field}"
@@ -84,16 +89,20 @@ def diagram(network: Network, title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}" role="img">',
         f"<title>{escape(title)}</title><desc>{escape(under)}</desc><style>{STYLE}</style>",
-        rectangle(0, 0, width, height, fill="#ffffff"),
-        text(width / 2, 36, title, "title", "middle", room=(width - 40) * 0.55),
-        text(width / 2, 58, under, "under", "middle"),
-        *body.draw(width / 2, _HEAD),
     ]
-    y = _HEAD + body.height + 14
+    if title:
+        parts += [
+            rectangle(0, 0, width, height, fill="#ffffff"),
+            text(width / 2, 36, title, "title", "middle", room=(width - 40) * 0.55),
+            text(width / 2, 58, under, "under", "middle"),
+        ]
+    parts += body.draw(width / 2, head)
+    y = head + body.height + 14
     for box in dead:
         parts += box.draw(width / 2, y)
         y += box.height + 14
-    parts.append(text(width / 2, height - 20, _LEGEND, "quiet", "middle"))
+    if title:
+        parts.append(text(width / 2, height - 20, _LEGEND, "quiet", "middle"))
     return "\n".join(parts) + "\n</svg>\n"
 
 

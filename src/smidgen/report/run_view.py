@@ -1,0 +1,193 @@
+"""A run's folder in, everything its page shows out, without torch and without any network.
+
+What a run does not have (it is unfinished, a file is damaged, its images are elsewhere) is left
+out and said in `notes`: a page of what is left is worth more than none.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smidgen.errors import RunError
+from smidgen.evidence.answers import Answers, answers_of
+from smidgen.evidence.label_errors import known_label_errors
+from smidgen.evidence.statistics import Interval, wilson
+from smidgen.network.trace import Trace, trace
+from smidgen.recipes.catalogue import RECIPES
+from smidgen.report.pictures import Pictures, pictures_of
+from smidgen.runs.record import EpochRecord, RunRecord
+from smidgen.runs.store import RunFolder
+from smidgen.runs.tensors import Tensors
+from smidgen.values import from_plain
+
+ON_TEST = "selected on the test set"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One limit of a budget: what was promised, what it came to, whether that keeps it."""
+
+    what: str
+    limit: str
+    given: str
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunView:
+    """One run as its page shows it.
+
+    Args:
+        name: Of the run.
+        record: Its record; of an unfinished run with the epochs of its newest checkpoint.
+        trace: The layer table of its network.
+        answers: What it said of every image; None where it said nothing yet.
+        weights: Its trained tensors; empty where there are none.
+        pictures: The images it was measured on.
+        label_errors: Those of them that are known to be labelled wrongly.
+        notes: What is missing, and why, one sentence each.
+    """
+
+    name: str
+    record: RunRecord
+    trace: Trace
+    answers: Answers | None
+    weights: Tensors
+    pictures: Pictures
+    label_errors: frozenset[int]
+    notes: tuple[str, ...]
+
+    @property
+    def interval(self) -> Interval | None:
+        """Wilson's 95 % interval of the accuracy on images of this kind; None if unfinished."""
+        result = self.record.result
+        if result is None:
+            return None
+        return wilson(result.num_images - result.num_errors, result.num_images)
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether its epoch was selected on the test set."""
+        return self.record.result is not None and self.record.result.selection == ON_TEST
+
+    @property
+    def target(self) -> float | None:
+        """The accuracy its recipe promises, a share, if it promises one."""
+        return self.record.recipe.budget.target_accuracy
+
+    @property
+    def is_of_catalogue(self) -> bool:
+        """Whether its recipe is the catalogue's of that name, unchanged."""
+        known = RECIPES.get(self.record.recipe.name)
+        return known is not None and known.fingerprint() == self.record.fingerprint
+
+    def promises(self) -> list[Promise]:
+        """Return the limits of its budget, the accuracy by the last epoch."""
+        record, budget = self.record, self.record.recipe.budget
+        found = []
+        if budget.max_params is not None:
+            kept = record.num_params <= budget.max_params
+            limit, given = f"at most {budget.max_params:,}", f"{record.num_params:,}"
+            found.append(Promise("parameters", limit, given, kept))
+        if budget.max_epochs is not None:
+            epochs = record.recipe.epochs
+            limit = f"at most {budget.max_epochs:,}"
+            found.append(Promise("epochs", limit, f"{epochs:,}", epochs <= budget.max_epochs))
+        if budget.target_accuracy is not None and record.result is not None:
+            last = record.result.last_accuracy
+            limit, given = f"at least {100 * budget.target_accuracy:g} %", f"{100 * last:.2f} %"
+            found.append(Promise("accuracy", limit, given, last >= budget.target_accuracy))
+        return found
+
+
+def view_run(folder: RunFolder, data_dir: Path | None = None) -> RunView:
+    """Gather what the page of a run shows.
+
+    Raises:
+        RunError: Its record is missing or damaged.
+    """
+    record, notes = folder.record(), []
+    _check(folder.name, record)
+    if record.result is None:
+        record = replace(record, epochs=_epochs_so_far(folder, record))
+        notes.append(
+            f"This run is not finished: {len(record.epochs)} of {record.recipe.epochs} epochs are "
+            f"done. `smidgen train --resume {folder.name}` goes on with it."
+        )
+    answers, weights = None, {}
+    pictures = Pictures(None)
+    if record.result is not None:
+        answers, weights = _answers(folder, record, notes), _weights(folder, notes)
+        pictures = pictures_of(record, data_dir)
+        notes += [pictures.reason] if pictures.reason else []
+    images = pictures.images
+    if answers is not None and images is not None and len(images) != len(answers.labels):
+        pictures = Pictures(None, "The images found are not as many as the run was measured on.")
+        notes.append(pictures.reason)
+    on_test = record.result is not None and record.result.split == "test"
+    return RunView(
+        name=folder.name,
+        record=record,
+        trace=trace(record.recipe.network),
+        answers=answers,
+        weights=weights,
+        pictures=pictures,
+        label_errors=known_label_errors(record.data.sha256) if on_test else frozenset(),
+        notes=tuple(notes),
+    )
+
+
+def _check(name: str, record: RunRecord) -> None:
+    """Refuse a record that nobody's training can have written."""
+    result, data = record.result, record.data
+    images = () if result is None else (result.num_images,)
+    wrong = {
+        "no images": min((data.num_train, *images)) < 1,
+        "more errors than images": result is not None
+        and not 0 <= result.num_errors <= result.num_images,
+        "epochs that do not follow each other": [epoch.epoch for epoch in record.epochs]
+        != list(range(1, len(record.epochs) + 1)),
+        "a result without epochs": result is not None and not record.epochs,
+        "class names that are not as many as the network's": len(data.class_names)
+        != record.recipe.network.num_classes,
+    }
+    for what, is_wrong in wrong.items():
+        if is_wrong:
+            raise RunError(f"The record of `{name}` contradicts itself: {what}. Restore it.")
+
+
+def _answers(folder: RunFolder, record: RunRecord, notes: list[str]) -> Answers | None:
+    try:
+        stored = folder.predictions()
+        if not {"logits", "labels"} <= stored.keys():
+            raise RunError("The stored predictions hold no scores and labels.")
+        answers = answers_of(stored["logits"], stored["labels"])
+        if answers.probabilities.shape[1] != len(record.data.class_names):
+            raise RunError(
+                f"The stored predictions have {answers.probabilities.shape[1]} classes, the "
+                f"record {len(record.data.class_names)}."
+            )
+    except RunError as error:
+        notes.append(f"No errors, no calibration: {error}")
+        return None
+    return answers
+
+
+def _weights(folder: RunFolder, notes: list[str]) -> Tensors:
+    try:
+        return folder.model()
+    except RunError as error:
+        notes.append(f"No filters: {error}")
+        return {}
+
+
+def _epochs_so_far(folder: RunFolder, record: RunRecord) -> tuple[EpochRecord, ...]:
+    """Return the epochs that the newest readable checkpoint of an unfinished run tells of."""
+    for epoch in reversed(folder.checkpoints()):
+        try:
+            _, metadata = folder.load_checkpoint(epoch)
+            plain = json.loads(metadata.get("epochs", "[]"))
+            return from_plain(tuple[EpochRecord, ...], plain, RunError, f"checkpoint {epoch}")
+        except (RunError, ValueError):
+            continue
+    return record.epochs

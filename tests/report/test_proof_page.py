@@ -1,0 +1,112 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from smidgen.report.pictures import Pictures
+from smidgen.report.proof_figures import proof_plots
+from smidgen.report.proof_page import lede, make_proof_page, statements
+from smidgen.report.proof_story import tell_proof
+from smidgen.runs.store import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+PIXELS = Pictures(np.zeros((40, 1, 6, 6), np.uint8))
+
+
+def test_page_shows_every_part_and_escapes_what_users_wrote(make_run: MakeRun) -> None:
+    """Seeds, statements, shared errors, power, command; a hostile name stays text."""
+    name = "<script>alert(1)</script>"
+    runs = [make_run(seed=1, name=name, wrong=(3, 4)), make_run(seed=2, name=name, wrong=(3,))]
+    story = tell_proof(runs, target=0.95)
+    story = replace(story, hard=(replace(story.hard[0], label="<b>three", given="a&b"),))
+
+    html = make_proof_page(story, PIXELS, {runs[0].name: "run-1.html"})
+
+    assert "<script>alert" not in html
+    assert "<b>three" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<b>&lt;b&gt;three</b> seen as <b>a&amp;b</b>" in html
+    assert '<a href="run-1.html">' in html
+    assert "No claim: that takes at least 20 seeds" in html
+    assert (
+        "smidgen prove &#39;&lt;script&gt;alert(1)&lt;/script&gt;&#39; --seeds 2 --target 95"
+        in html
+    )
+    assert html.count("data:image/png;base64") == 1
+    assert all(f'id="plot-{plot}"' in html for plot in ("seeds", "ends", "staying"))
+
+
+def test_page_without_pictures_says_why(make_run: MakeRun) -> None:
+    """The numbers of the images are shown all the same, and no broken picture."""
+    story = tell_proof([make_run(seed=1, wrong=(3,)), make_run(seed=2, wrong=(3,))])
+
+    html = make_proof_page(story, Pictures(None, "No pictures: `mnist` is elsewhere."))
+
+    assert "No pictures: <code>mnist</code> is elsewhere." in html
+    assert "<img" not in html
+    assert "no. 3</p>" in html
+    assert "No target was given" in html
+
+
+def test_one_seed_makes_a_page_that_promises_nothing(make_run: MakeRun) -> None:
+    """No interval, no scatter, no power: said instead of shown."""
+    story = tell_proof([make_run(seed=3, wrong=())])
+
+    html = make_proof_page(story, PIXELS)
+
+    assert "One random seed gives 100.00 % on test" in html
+    assert "From one seed nobody can say how much seeds scatter." in html
+    assert "nan" not in html.split("<main")[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "title"),
+    [
+        (0.8, "above the target of 80 %"),
+        (0.999, "below the target of 99.9 %"),
+        (0.925, "too close to 92.5 % to call"),
+    ],
+)
+def test_title_says_how_the_mean_stands_to_the_target(
+    make_run: MakeRun, target: float, title: str
+) -> None:
+    """It is computed from the interval."""
+    runs = [make_run(seed=seed, wrong=range(count)) for seed, count in ((1, 2), (2, 4), (3, 3))]
+
+    ends = proof_plots(tell_proof(runs, target))[1]
+
+    assert ends.title.endswith(title)
+
+
+def test_statements_are_those_that_prove_prints(make_run: MakeRun) -> None:
+    """Title by title, with the lines of each together."""
+    proof = tell_proof([make_run(seed=1), make_run(seed=2, wrong=(0, 1))], 0.9).proof
+
+    said = dict(statements(proof))
+
+    assert said["mean accuracy"][0].startswith("96.25 %, 95 % interval")
+    assert said["mean accuracy"][1].startswith("95 % interval")
+    assert said["at 90 % or above"] == [
+        "2 of 2 seeds, 95 % interval 15.81 to 100.00 % (Clopper-Pearson)"
+    ]
+    assert lede(proof).startswith("Over 2 random seeds, 96.25 % of the test images are right")
+
+
+def test_page_of_an_origins_protocol_says_what_was_selected(make_run: MakeRun) -> None:
+    """Last and best stand side by side, the best with its words."""
+    result = replace(make_run(seed=9).record().result, selection="selected on the test set")
+    runs = [make_run(seed=seed, protocol="origin", result=result) for seed in (1, 2)]
+
+    html = make_proof_page(tell_proof(runs), PIXELS)
+
+    assert "At the best epoch, <em>selected on the test set</em>, it is 97.50 %." in html
+    assert "protocol origin" in html
+    assert 'id="hard"' not in html
+
+
+def test_one_seed_is_no_distribution(make_run: MakeRun) -> None:
+    """There is nothing to spread over an axis."""
+    names = [plot.name for plot in proof_plots(tell_proof([make_run()], 0.9))]
+
+    assert names == ["seeds", "staying"]
