@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -8,33 +9,34 @@ import pytest
 
 from smidgen.errors import RunError
 from smidgen.evidence import pool
-from smidgen.evidence.pool import SeedPool
-from smidgen.evidence.worker import Busy, Failed, Finished, Job, Message
+from smidgen.evidence.pool import RunPool
+from smidgen.evidence.worker import Busy, Failed, Finished, Job, Message, Task
 from smidgen.training.interrupts import StopRequest
 
 JOB: Any = None
+RECIPE: Any = None
 
 
 class Actor:
-    """Plays a worker process: answers each seed at once with the next line of its part."""
+    """Plays a worker process: answers each task at once with the next line of its part."""
 
     made = 0
     busy: ClassVar[set[int]] = set()
     deadly: ClassVar[set[int]] = set()
     pipes: ClassVar[list[Connection]] = []
 
-    def __init__(self, job: Job, seed: int) -> None:
+    def __init__(self, job: Job, task: Task) -> None:
         Actor.made += 1
         self.pipe, self.theirs = Pipe()
         Actor.pipes += [self.pipe, self.theirs]
         self.process = SimpleNamespace(
             terminate=lambda: None, kill=lambda: None, join=lambda seconds=None: None
         )
-        self.give(seed)
+        self.give(task)
 
-    def give(self, seed: int) -> bool:
-        """Take a seed and answer."""
-        self.seed = seed
+    def give(self, task: Task) -> bool:
+        """Take a task and answer."""
+        self.task, seed = task, task.seed
         if seed in Actor.deadly:
             self.theirs.close()
         elif seed in Actor.busy:
@@ -63,6 +65,16 @@ def _actors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pipe.close()
 
 
+def _each(seeds: Iterable[int]) -> partial[Task | None]:
+    """Return what gives a task for each seed, and then None."""
+    return partial(next, iter([Task(RECIPE, seed) for seed in seeds]), None)
+
+
+def _told(seeds: Iterable[int], workers: int) -> list[Message]:
+    """Return all that a pool tells about seeds."""
+    return [message for _, message in RunPool(JOB, _each(seeds), workers).run(StopRequest())]
+
+
 def _ended(messages: list[Message], kind: type) -> list[int]:
     return [message.seed for message in messages if isinstance(message, kind)]
 
@@ -70,7 +82,7 @@ def _ended(messages: list[Message], kind: type) -> list[int]:
 @pytest.mark.parametrize("workers", [1, 2, 9])
 def test_every_seed_is_trained_once(workers: int) -> None:
     """However many processes there are, each seed ends once, and none stands idle for nothing."""
-    messages = list(SeedPool(JOB, [3, 1, 2], workers).run(StopRequest()))
+    messages = _told([3, 1, 2], workers)
 
     assert sorted(_ended(messages, Finished)) == [1, 2, 3]
     assert Actor.made == min(workers, 3)
@@ -80,7 +92,7 @@ def test_a_dead_process_costs_its_seed_alone() -> None:
     """Its seed is reported with how it ended, and a new process takes the next."""
     Actor.deadly = {1, 3}
 
-    messages = list(SeedPool(JOB, [1, 2, 3, 4], 1).run(StopRequest()))
+    messages = _told([1, 2, 3, 4], 1)
 
     failed = [message for message in messages if isinstance(message, Failed)]
     assert failed == [Failed(1, "it died"), Failed(3, "it died")]
@@ -92,7 +104,7 @@ def test_a_busy_seed_comes_last() -> None:
     """While another process trains it the others go first, and it is asked for again."""
     Actor.busy = {1}
 
-    messages = list(SeedPool(JOB, [1, 2, 3], 1).run(StopRequest()))
+    messages = _told([1, 2, 3], 1)
 
     assert _ended(messages, Busy) == [1]
     assert _ended(messages, Finished) == [2, 3, 1]
@@ -103,7 +115,7 @@ def test_a_stop_ends_the_pool() -> None:
     stop = StopRequest()
     heard = []
 
-    for message in SeedPool(JOB, range(1, 9), 1).run(stop):
+    for _, message in RunPool(JOB, _each(range(1, 9)), 1).run(stop):
         heard.append(message)
         stop.signal_number = 2
 
@@ -113,15 +125,30 @@ def test_a_stop_ends_the_pool() -> None:
 def test_a_process_that_cannot_start_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's reason is named, and what a script needs."""
 
-    def refused(job: Job, seed: int) -> None:
+    def refused(job: Job, task: Task) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(pool, "_Worker", refused)
 
     with pytest.raises(RunError) as caught:
-        list(SeedPool(JOB, [1], 1).run(StopRequest()))
+        _told([1], 1)
 
     assert str(caught.value) == (
         "Cannot start a process to train in: Broken pipe. In a script, call this under "
         '`if __name__ == "__main__":`.'
     )
+
+
+def test_what_is_next_may_depend_on_what_was_told() -> None:
+    """A free process asks only after its message was heard, and again after every message."""
+    heard: list[int] = []
+
+    def take() -> Task | None:
+        """Give seed n once n - 1 messages were heard, up to 3."""
+        return Task(RECIPE, len(heard) + 1) if len(heard) < 3 else None
+
+    for task, message in RunPool(JOB, take, 1).run(StopRequest()):
+        heard.append(message.seed)
+        assert message.seed == task.seed
+
+    assert heard == [1, 2, 3]

@@ -138,6 +138,8 @@ NOT_IN_TORCH_LAYERS = (
     "mnist-challenge/separable",
     "mnist-challenge/inception",  # pooling that keeps the size
     "anchors/1936",  # a norm over each image
+    "smidgen/3k",  # a norm that learns a shift and no scale
+    "smidgen/2.5k-15",
 )
 WRITABLE = [name for name in RECIPES if name not in NOT_IN_TORCH_LAYERS]
 

@@ -1,20 +1,20 @@
-"""Seeds in, messages out: a pool of processes that loses no seed to the death of another.
+"""Runs to make in, messages out: a pool of processes that loses no run to the death of another.
 
 `concurrent.futures` gives up all that is left when one of its processes is killed; here the
-seed it was working on is reported, and a new process takes the next.
+run it was working on is reported, and a new process takes the next.
 """
 
 import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
 from smidgen.errors import RunError
-from smidgen.evidence.worker import Busy, Failed, Finished, Job, Message, work
+from smidgen.evidence.worker import Busy, Failed, Finished, Job, Message, Task, work
 from smidgen.training.interrupts import StopRequest
 
 _POLL_SECONDS = 0.1
@@ -22,23 +22,25 @@ _STOP_SECONDS = 5.0
 """A training step or an evaluation ends well within this; then the process is killed."""
 
 
-class SeedPool:
-    """Trains seeds on several processes, each on one at a time.
+class RunPool:
+    """Makes runs on several processes, each one at a time.
 
     Args:
-        job: What the seeds have in common; sent once to each process.
-        seeds: What to train, in this order.
+        job: What the runs have in common; sent once to each process.
+        take: Asked whenever a process is free: the next run to make, or None if there is none
+            now. After every message it is asked again.
         num_workers: How many processes at once.
     """
 
-    def __init__(self, job: Job, seeds: Sequence[int], num_workers: int) -> None:
+    def __init__(self, job: Job, take: Callable[[], Task | None], num_workers: int) -> None:
         self._job = job
-        self._waiting = deque(seeds)
+        self._take_new = take
+        self._again: deque[Task] = deque()
         self._num_workers = num_workers
         self._workers: list[_Worker] = []
 
-    def run(self, should_stop: StopRequest) -> Iterator[Message]:
-        """Yield what the processes tell, until all seeds are done or it should stop.
+    def run(self, should_stop: StopRequest) -> Iterator[tuple[Task, Message]]:
+        """Yield what the processes tell of which run, until all are made or it should stop.
 
         Raises:
             RunError: A process cannot be started.
@@ -48,42 +50,50 @@ class SeedPool:
             while self._workers and not should_stop():
                 for connection in wait([w.pipe for w in self._workers], _POLL_SECONDS):
                     worker = next(w for w in self._workers if w.pipe is connection)
-                    yield from self._hear(worker)
+                    yield from self._hear(worker, should_stop)
                 self._fill(should_stop)
         finally:
             self._end()
 
-    def _hear(self, worker: "_Worker") -> Iterator[Message]:
+    def _hear(self, worker: "_Worker", should_stop: StopRequest) -> Iterator[tuple[Task, Message]]:
+        task = worker.task
         try:
             message: Message = worker.pipe.recv()
         except (EOFError, OSError):
             self._workers.remove(worker)
-            yield Failed(worker.seed, worker.last_words())
+            yield task, Failed(task.seed, worker.last_words())
             return
         if isinstance(message, Busy):
-            self._waiting.append(message.seed)
-        if isinstance(message, Finished | Failed | Busy):
+            self._again.append(task)
+        yield task, message  # first, for it may decide what is next
+        if isinstance(message, Finished | Failed | Busy) and not should_stop():
             self._next(worker)
-        yield message
+
+    def _take(self) -> Task | None:
+        task = self._take_new()
+        return self._again.popleft() if task is None and self._again else task
 
     def _next(self, worker: "_Worker") -> None:
-        if self._waiting and worker.give(self._waiting[0]):
-            self._waiting.popleft()
-            return
+        task = self._take()
+        if task is not None:
+            if worker.give(task):
+                return
+            self._again.append(task)
         self._workers.remove(worker)
         worker.dismiss()
 
     def _fill(self, should_stop: StopRequest) -> None:
-        while self._waiting and len(self._workers) < self._num_workers and not should_stop():
+        while len(self._workers) < self._num_workers and not should_stop():
+            task = self._take()
+            if task is None:
+                return
             try:
-                worker = _Worker(self._job, self._waiting[0])
+                self._workers.append(_Worker(self._job, task))
             except OSError as error:
                 raise RunError(
                     f"Cannot start a process to train in: {error.strerror or error}. In a script, "
                     'call this under `if __name__ == "__main__":`.'
                 ) from error
-            self._waiting.popleft()
-            self._workers.append(worker)
 
     def _end(self) -> None:
         for worker in self._workers:
@@ -98,29 +108,29 @@ class SeedPool:
 
 
 class _Worker:
-    """A process and the seed it is working on."""
+    """A process and the run it is working on."""
 
-    def __init__(self, job: Job, seed: int) -> None:
+    def __init__(self, job: Job, task: Task) -> None:
         context = get_context("spawn")  # a fork would copy torch's threads in midair
-        self.seed = seed
+        self.task = task
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=work, args=(job, theirs), daemon=True)
         with _without_interrupts():
             self.process.start()
         theirs.close()
-        self.give(seed)
+        self.give(task)
 
-    def give(self, seed: int) -> bool:
-        """Hand out a seed; False if the process is dead."""
+    def give(self, task: Task) -> bool:
+        """Hand out a run to make; False if the process is dead."""
         try:
-            self.pipe.send(seed)
+            self.pipe.send(task)
         except OSError:
             return False
-        self.seed = seed
+        self.task = task
         return True
 
     def dismiss(self) -> None:
-        """Tell that there are no seeds left, and wait for the end."""
+        """Tell that there is nothing left to do, and wait for the end."""
         with contextlib.suppress(OSError):
             self.pipe.send(None)
         self.process.join(_STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""One process of `prove`: takes seeds from a pipe, trains them, tells how it goes."""
+"""One process of a pool: takes runs to make from a pipe, trains them, tells how it goes."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from smidgen.data.dataset import Dataset
-from smidgen.errors import InterruptedRunError, InUseError, SmidgenError
+from smidgen.errors import InterruptedRunError, InUseError, NonFiniteError, SmidgenError
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunStore
@@ -25,12 +25,19 @@ _LAST_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every seed has in common."""
+    """What every run has in common."""
 
-    recipe: Recipe
     dataset: Dataset
     store: RunStore
     options: TrainOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run to make."""
+
+    recipe: Recipe
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +83,35 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A seed gave no run, and why."""
+    """A seed gave no run, and why; `diverged` if it trained and met NaN or infinity."""
 
     seed: int
     reason: str
+    diverged: bool = False
 
 
 Message = Started | EpochDone | Note | Finished | Busy | Failed
 
 
 def work(job: Job, pipe: Connection) -> None:
-    """Train seed after seed, until None comes or the parent is gone."""
+    """Make run after run, until None comes or the parent is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        while (seed := pipe.recv()) is not None:
-            pipe.send(train_seed(job, seed, pipe.send))
+        while (task := pipe.recv()) is not None:
+            pipe.send(train_task(job, task, pipe.send))
     except (EOFError, OSError):
         sys.exit(1)  # nobody is left to listen
     except InterruptedRunError as error:
         sys.exit(error.exit_code)  # the parent said so; the finished epochs are saved
 
 
-def train_seed(job: Job, seed: int, tell: Callable[[Message], None]) -> Message:
-    """Train one seed, tell how it goes, and return how it ended.
+def train_task(job: Job, task: Task, tell: Callable[[Message], None]) -> Message:
+    """Make one run, tell how it goes, and return how it ended.
 
     Raises:
         InterruptedRunError: SIGTERM came; the finished epochs are saved.
     """
+    seed = task.seed
 
     def on_start(record: RunRecord) -> None:
         tell(Started(seed, len(record.epochs)))
@@ -116,17 +125,19 @@ def train_seed(job: Job, seed: int, tell: Callable[[Message], None]) -> Message:
 
     listener = Listener(on_start=on_start, on_epoch=on_epoch, on_note=on_note)
     try:
-        run = train(job.recipe, job.dataset, job.store, seed, job.options, listener)
+        run = train(task.recipe, job.dataset, job.store, seed, job.options, listener)
     except InterruptedRunError:
         raise
     except InUseError:
         time.sleep(_BUSY_SECONDS)  # before the parent hands it out again
         return Busy(seed)
+    except NonFiniteError as error:
+        return Failed(seed, str(error), diverged=True)
     except SmidgenError as error:
         return Failed(seed, str(error))
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:  # a bug; the other seeds need not suffer from it
+    except Exception as error:  # a bug; the other runs need not suffer from it
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Failed(
             seed, f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"

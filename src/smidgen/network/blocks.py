@@ -4,7 +4,6 @@ from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic.dataclasses import rebuild_dataclass
 
 from smidgen.errors import NetworkError
 from smidgen.network.layers import (
@@ -26,7 +25,7 @@ from smidgen.network.layers import (
     SeparableConv,
 )
 from smidgen.network.shapes import NonNegative, Positive
-from smidgen.values import value
+from smidgen.values import complete, value
 
 
 @value(NetworkError)
@@ -89,8 +88,7 @@ Layer = Annotated[
     Field(discriminator="kind"),
 ]
 
-for _composite in (Branches, Residual, Repeat):
-    rebuild_dataclass(_composite, force=True)  # type: ignore[arg-type]
+complete(Branches, Residual, Repeat)
 
 
 @value(NetworkError)

@@ -1,1 +1,15 @@
-"""Search: networks and settings proposed, tried and kept under a budget."""
+"""Search: networks and settings within a budget in, the front of what they reach out."""
+
+from smidgen.search.front import FrontRow
+from smidgen.search.options import SearchOptions
+from smidgen.search.result import SearchResult
+from smidgen.search.searching import SearchListener, SearchStatus, search
+
+__all__ = [
+    "FrontRow",
+    "SearchListener",
+    "SearchOptions",
+    "SearchResult",
+    "SearchStatus",
+    "search",
+]

@@ -3,6 +3,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,6 +138,72 @@ def test_left_overs_of_killed_processes_are_swept(cache: Path, builder: Builder)
     entry = cached(KEY, ".so", builder)
 
     assert set(folder.iterdir()) == {young, entry}
+
+
+def fill_cache(folder: Path, age_seconds: float) -> list[Path]:
+    """Write four entries of a megabyte, each used a second after the one before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [folder / f"{digit * 32}.{'0' * 64}.so" for digit in "4213"]
+    for place, entry in enumerate(entries):
+        entry.write_bytes(bytes(2**20))
+        used = time.time() - age_seconds + place
+        os.utime(entry, (used, used))
+    return entries
+
+
+def test_what_was_not_used_for_longest_goes(
+    cache: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build removes the oldest entries until the rest fits, and leaves nothing else behind."""
+    monkeypatch.setenv("SMIDGEN_CACHE_MEGABYTES", "2.5")
+    entries = fill_cache(cache / "native", age_seconds=5000)
+
+    built = cached(KEY, ".so", builder)
+
+    assert set((cache / "native").iterdir()) == {built, *entries[2:]}
+
+
+@pytest.mark.parametrize(("size", "age"), [("2.5", 300), ("100", 5000), ("a lot", 5000)])
+def test_nothing_goes_without_need(
+    cache: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch, size: str, age: float
+) -> None:
+    """What was used minutes ago may be about to be loaded; below the size all stays."""
+    monkeypatch.setenv("SMIDGEN_CACHE_MEGABYTES", size)
+    entries = fill_cache(cache / "native", age_seconds=age)
+
+    built = cached(KEY, ".so", builder)
+
+    assert set((cache / "native").iterdir()) == {built, *entries}
+
+
+def test_using_an_entry_keeps_it(
+    cache: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old entry that is found again is the last to go."""
+    monkeypatch.setenv("SMIDGEN_CACHE_MEGABYTES", "0")
+    first = cached(KEY, ".so", builder)
+    entries = fill_cache(cache / "native", age_seconds=5000)
+    os.utime(first, (0, 0))
+
+    cached(KEY, ".so", builder)
+    other = cached("cd" * 16, ".so", builder)
+
+    assert set((cache / "native").iterdir()) == {first, other}
+    assert not any(entry.exists() for entry in entries)
+
+
+def test_an_entry_that_is_being_built_stays(
+    cache: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process holds a key's lock its entry is left alone, and another one goes."""
+    monkeypatch.setenv("SMIDGEN_CACHE_MEGABYTES", "3.5")
+    oldest, second, *rest = fill_cache(cache / "native", age_seconds=5000)
+
+    with files.locked(cache / "native" / f".{'4' * 32}.lock", remove=True):
+        built = cached(KEY, ".so", builder)
+
+    assert set((cache / "native").iterdir()) == {built, oldest, *rest}
+    assert not second.exists()
 
 
 def test_lock_of_a_dead_process_is_taken_and_kept_while_needed(cache: Path) -> None:

@@ -7,6 +7,10 @@ want the same key at once wait for one of them to build it.
 Where the cache cannot be written (a file in the place of a folder, no permission, a full disk,
 no locks on that file system), entries live in a temporary folder of this process that is removed
 at its end, and one line on standard error says so.
+
+All entries together take a gigabyte at most, or what `SMIDGEN_CACHE_MEGABYTES` says; a search makes
+thousands. Whoever builds one removes those that were not used for longest, but none that was used
+in the last minutes, for a process may be about to load it.
 """
 
 import atexit
@@ -31,6 +35,10 @@ from smidgen.files import (
 from smidgen.places import CACHE_VARIABLE, cache_folder
 
 _LOCK_SUFFIX = ".lock"
+SIZE_VARIABLE = "SMIDGEN_CACHE_MEGABYTES"
+_DEFAULT_MEGABYTES = 1024.0
+_IN_USE_SECONDS = 600.0
+"""Between finding an entry and loading it lies far less."""
 _STALE_SECONDS = 3600.0
 """No build lives that long: what is older was left by a process that was killed."""
 _WARNING = "%s Compiled code is kept for this process only; name a writable folder with `%s`."
@@ -95,6 +103,7 @@ def _build(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) -
         write_atomically(entry, made.read_bytes())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    _shrink(folder)
     return entry
 
 
@@ -102,9 +111,45 @@ def _verified(folder: Path, key: str) -> Path | None:
     """Return the key's entry if its bytes still hash to its name."""
     for entry in folder.glob(f"{key}.*"):
         with contextlib.suppress(FileNotFoundError):  # another process replaces it right now
+            with contextlib.suppress(OSError):  # in a cache that can only be read
+                os.utime(entry)  # first, so that nobody removes it as long unused
             if sha256_of(entry) == entry.name.split(".")[1]:
                 return entry
     return None
+
+
+def _shrink(folder: Path) -> None:
+    """Remove what was not used for longest until the cache keeps its size."""
+    limit = _most_bytes()
+    entries = []
+    for entry in folder.glob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = entry.stat()
+            entries.append((status.st_mtime, status.st_size, entry))
+    excess = sum(size for _, size, _ in entries) - limit
+    for used, size, entry in sorted(entries):
+        if excess <= 0 or time.time() - used < _IN_USE_SECONDS:
+            return
+        with contextlib.suppress(OSError):  # Windows keeps a library that is loaded
+            _remove_unused(folder, entry, used)
+            excess -= size
+
+
+def _remove_unused(folder: Path, entry: Path, used: float) -> None:
+    """Remove an entry while nobody builds it, unless it was used again in the meantime."""
+    lock = folder / f".{entry.name.split('.')[0]}{_LOCK_SUFFIX}"
+    with locked(lock, wait=False, remove=True):
+        if entry.stat().st_mtime == used:
+            entry.unlink()
+
+
+def _most_bytes() -> float:
+    """Return how much all entries may take together; what is no size counts as the default."""
+    try:
+        megabytes = float(os.environ.get(SIZE_VARIABLE, _DEFAULT_MEGABYTES))
+    except ValueError:
+        megabytes = _DEFAULT_MEGABYTES
+    return megabytes * 2**20
 
 
 def _sweep(folder: Path, key: str) -> None:

@@ -1,0 +1,141 @@
+"""`smidgen search`: a budget in, the best networks within it out."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from smidgen.cli.options import DataDir, Setting, recipe_from, with_settings
+from smidgen.cli.tables import percent, table
+
+if TYPE_CHECKING:
+    from smidgen.evidence.statistics import Interval
+    from smidgen.search import SearchResult
+
+
+def search(
+    max_params: Annotated[int, typer.Option(min=1, help="Parameters at most.")],
+    min_params: Annotated[
+        int | None, typer.Option(min=0, help="Parameters at least (else half of the most).")
+    ] = None,
+    max_macs: Annotated[
+        int | None,
+        typer.Option(min=1, help="MACs for one image at most; fewer then count as better."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="Mutate this recipe's network, vary its settings."),
+    ] = None,
+    settings: Setting = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of a full training (else the recipe's, or 15).")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Random seeds of the last step: 4 means seeds 1 to 4.")
+    ] = 4,
+    hours: Annotated[float, typer.Option(help="After so long no further run begins.")] = 2.0,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="No more candidates than this (else by time).")
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "native", "torch"], typer.Option(help="What does the arithmetic.")
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
+    ] = None,
+    search_seed: Annotated[int, typer.Option(min=0, help="Decides what is proposed.")] = 1,
+    study: Annotated[
+        Path | None, typer.Option(help="Folder of the search (else ./search-PARAMETERS).")
+    ] = None,
+    data_dir: DataDir = None,
+    runs_dir: Annotated[
+        Path | None, typer.Option("--runs-dir", help="Folder of runs (else runs in the study).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look for the best networks within a budget, on the validation images alone.
+
+    It ends with recipes and the commands that prove them. The same command goes on where a
+    stopped or killed search was.
+
+    For example:
+
+        smidgen search --max-params 1500
+
+        smidgen search --max-params 1500 --epochs 30 --hours 8 --study night
+
+        smidgen search --max-params 9000 --start smidgen/quick --max-macs 200000
+    """
+    from smidgen.cli.data import data_progress
+    from smidgen.cli.searching import searching_listener
+    from smidgen.data import load_dataset
+    from smidgen.runs.store import RunStore
+    from smidgen.search import SearchOptions
+    from smidgen.search import search as run_search
+    from smidgen.search.settings import BASE
+
+    base = recipe_from(start, settings) if start else with_settings(BASE, settings)
+    options = SearchOptions(
+        study=study or Path(f"search-{max_params}"),
+        max_params=max_params,
+        min_params=min_params,
+        max_macs=max_macs,
+        epochs=epochs,
+        num_seeds=seeds,
+        base=base,
+        mutates=start is not None,
+        hours=hours,
+        num_candidates=candidates,
+        engine=engine,
+        workers=workers,
+        seed=search_seed,
+    )
+    with data_progress("bytes") as progress:
+        dataset = load_dataset(base.dataset, data_dir, progress=progress)
+    store = RunStore(runs_dir) if runs_dir else None
+    with searching_listener(options) as listener:
+        result = run_search(dataset, options, listener, store)
+    print(json.dumps(result.to_plain()) if as_json else page(result))
+
+
+def page(result: "SearchResult") -> str:
+    """Return what a search came to as people read it."""
+    counts = result.counts
+    rows = [
+        [
+            row.num_params,
+            row.num_macs,
+            f"{row.loss:.4f}",
+            None if row.loss_interval is None else _between(row.loss_interval, 1, 4),
+            percent(row.accuracy),
+            None if row.accuracy_interval is None else _between(row.accuracy_interval, 100, 2),
+            row.seeds,
+            str(file.relative_to(result.study)),
+        ]
+        for row, file in zip(result.front, result.files, strict=True)
+    ]
+    header = ["parameters", "MACs", "loss", "95 % interval", "accuracy", "95 % interval", "seeds"]
+    best = min(range(len(result.front)), key=lambda place: result.front[place].loss)
+    return "\n".join(
+        [
+            f"{counts.seen:,} candidates were measured on `valid` ({result.num_valid:,} images) in "
+            f"{counts.runs:,} runs, {counts.train_seconds:,.0f} s of training; {counts.failed:,} "
+            f"diverged. {counts.refused:,} were refused before training.",
+            "The front by mean validation loss, which tells candidates apart a little better than "
+            "accuracy does:",
+            "",
+            table([*header, "recipe"], rows, left=0),
+            "",
+            "Chosen by these numbers, hence flattered by them. What a network is worth, its proof "
+            "says:",
+            result.prove_commands[best],
+            str(result.study / "summary.json"),
+        ]
+    )
+
+
+def _between(interval: "Interval", factor: float, digits: int) -> str:
+    low, high = factor * max(interval.low, 0.0), factor * interval.high
+    return f"{low:.{digits}f} to {min(high, 100.0):.{digits}f}"

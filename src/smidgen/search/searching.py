@@ -1,0 +1,266 @@
+"""`search`: a budget in, the best networks within it out."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smidgen.data.dataset import Dataset, Split
+from smidgen.errors import InterruptedRunError, SearchError
+from smidgen.evidence.pool import RunPool
+from smidgen.evidence.prove import num_cores
+from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
+from smidgen.files import locked
+from smidgen.network.network import Network
+from smidgen.runs.record import RunRecord
+from smidgen.runs.store import RunFolder, RunStore
+from smidgen.search.front import FrontRow, front_of
+from smidgen.search.journal import Journal
+from smidgen.search.ledger import Candidate, Ledger, Measured, rungs_of
+from smidgen.search.options import SearchOptions
+from smidgen.search.proposals import Proposer
+from smidgen.search.result import Counts, SearchResult, write_result
+from smidgen.training.interrupts import stop_on_signal
+from smidgen.training.listener import Listener
+from smidgen.training.loop import TrainOptions, prepare
+
+_MOST_FAILURES = 3
+"""So many runs in a row that fail without having diverged (a full disk, no memory) end it."""
+
+_Run = tuple[int, int]
+"""Epochs and seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStatus:
+    """Where a search stands.
+
+    Args:
+        counts: How much was done.
+        front: The best networks so far.
+        seconds_left: Until no further run begins.
+    """
+
+    counts: Counts
+    front: list[FrontRow]
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchListener:
+    """What is told how a search goes on; every function may be left out.
+
+    Args:
+        on_status: Called at the start and after every run that ended.
+        on_message: Called with what the processes tell of which run, in the order it comes.
+        on_note: Called with a line a person should read.
+    """
+
+    on_status: Callable[[SearchStatus], None] = lambda status: None
+    on_message: Callable[[Task, Message], None] = lambda task, message: None
+    on_note: Callable[[str], None] = lambda text: None
+
+
+def search(
+    dataset: Dataset,
+    options: SearchOptions,
+    listener: SearchListener | None = None,
+    store: RunStore | None = None,
+) -> SearchResult:
+    """Look for the networks that reach most within a budget, on the validation images alone.
+
+    Candidates are drawn from a family of networks and by mutation, counted, refused if they are
+    too large, and trained by successive halving: first for a quarter of the epochs, the better
+    half goes on to twice as many, then to more random seeds. Every run has the protocol `tune`;
+    the test images are never looked at. Killed at any moment, the same call goes on from there.
+
+    Args:
+        dataset: The images.
+        options: What is asked for.
+        listener: Told how it goes on.
+        store: Where the runs are kept; `runs` in the study's folder if None.
+
+    Raises:
+        SearchError: Optuna is missing, nothing within the limits can be found, the study's
+            journal is damaged or of another search, or nothing was trained to its end in time.
+        InUseError: Another process is searching in this study.
+        InterruptedRunError: SIGINT or SIGTERM came; all is kept, and what was found written.
+        SmidgenError: As `train`, for what would stop every run.
+    """
+    listener = listener or SearchListener()
+    dataset = _without_test(dataset)
+    store = store or RunStore(options.study / "runs")
+    lock = options.study / ".lock"
+    with locked(lock, wait=False, owner=f"The search `{options.study}`"):
+        first = _first_record(dataset, options, listener)
+        asked = options.decisive(first.environment.engine, dataset.sha256)
+        searcher = _Searcher(dataset, options, first, asked, listener, store.root)
+        job = Job(dataset, store, TrainOptions("tune", first.environment.engine, threads=1))
+        cores = num_cores()
+        with stop_on_signal() as stop:
+            pool = RunPool(job, searcher.take, min(options.workers or cores, cores))
+            for task, message in pool.run(stop):
+                searcher.hear(task, message)
+        status = searcher.status()
+        result = write_result(
+            options.study, status.front, status.counts, first.data.num_valid, asked
+        )
+    if stop.signal_number is not None:
+        raise InterruptedRunError(
+            f"Stopped with {status.counts.runs} runs finished and {len(status.front)} networks in "
+            f"`{options.study / 'front'}`; all is kept. The same command goes on from there.",
+            stop.signal_number,
+        )
+    if not result.front:
+        raise SearchError(
+            f"No candidate was trained for all {options.full_epochs} epochs: {status.counts.seen} "
+            f"were measured, {status.counts.failed} diverged, {options.hours:g} hours were given. "
+            "The same command goes on from there, with more `--hours` if time was short."
+        )
+    return result
+
+
+def _first_record(dataset: Dataset, options: SearchOptions, listener: SearchListener) -> RunRecord:
+    """Return the record of a run that is never made: which engine, how many images."""
+    base = options.base
+    if not options.mutates:  # any network that fits the images will do
+        base = base.replace(
+            network=Network(base.network.layers, dataset.image_shape, dataset.num_classes)
+        )
+    chosen = TrainOptions("tune", options.engine, threads=1)
+    record, _ = prepare(base, dataset, 1, chosen, Listener(on_note=listener.on_note))
+    return record
+
+
+def _without_test(dataset: Dataset) -> Dataset:
+    """Return the data set without its test images: what is not there, nothing can look at.
+
+    Its hash stays, for it says which data set this is.
+    """
+    images, labels = dataset.test.images[:0], dataset.test.labels[:0]
+    return replace(dataset, test=Split(images, labels))
+
+
+class _Searcher:
+    """One sitting: hands out runs and takes up what came of them."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        options: SearchOptions,
+        first: RunRecord,
+        asked: dict[str, Any],
+        listener: SearchListener,
+        runs: Path,
+    ) -> None:
+        self._options, self._listener, self._runs = options, listener, runs
+        with_macs = options.max_macs is not None
+        self._journal = Journal(options.study, 3 if with_macs else 2, asked)
+        rungs = rungs_of(options.full_epochs, options.num_seeds)
+        self._ledger = Ledger(rungs, with_macs, self._journal.candidates())
+        self._proposer = Proposer(
+            options, dataset.image_shape, dataset.num_classes, first.environment.engine
+        )
+        self._deadline = time.monotonic() + 3600.0 * options.hours
+        self._in_flight: dict[Task, int] = {}
+        self._set_aside: set[int] = set()
+        self._failures = 0
+        for candidate in self._ledger.candidates:  # of which the journal ends before Optuna knew
+            self._tell(candidate)
+        listener.on_status(self.status())
+
+    def take(self) -> Task | None:
+        """Return the next run to make; None where there is none, or no time left."""
+        if time.monotonic() >= self._deadline:
+            return None
+        if (task := self._begun()) is not None:
+            return task
+        may_propose = self._may_propose()
+        promoted = self._ledger.promotable(closing=not may_propose and not self._in_flight)
+        if promoted is not None:
+            self._journal.promote(promoted.number, promoted.rung + 1)
+            promoted.rung += 1
+        elif may_propose:
+            proposal = self._proposer.propose(self._ledger, self._journal.trials)
+            self._journal.add(proposal)
+            number = len(self._ledger.candidates)
+            self._ledger.candidates.append(
+                Candidate(number, proposal.recipe, proposal.num_params, proposal.num_macs)
+            )
+        return self._begun()
+
+    def hear(self, task: Task, message: Message) -> None:
+        """Take up what a process told."""
+        self._listener.on_message(task, message)
+        if not isinstance(message, Finished | Failed):
+            return
+        candidate = self._ledger.candidates[self._in_flight.pop(task)]
+        run = (task.recipe.epochs, task.seed)
+        match message:
+            case Finished():
+                self._failures = 0
+                candidate.measured[run] = self._measured(message.run)
+                self._journal.record(candidate.number, run, candidate.measured[run])
+            case Failed(diverged=True):
+                candidate.failure = message.reason
+                self._journal.record_failure(candidate.number, run, message.reason)
+            case Failed():
+                self._fail(candidate, message.reason)
+        self._tell(candidate)
+        self._listener.on_status(self.status())
+
+    def status(self) -> SearchStatus:
+        """Return where the search stands."""
+        candidates = self._ledger.candidates
+        measured = [each for c in candidates for each in c.measured.values()]
+        counts = Counts(
+            candidates=len(candidates),
+            seen=sum(bool(c.measured) for c in candidates),
+            failed=sum(bool(c.failure) for c in candidates),
+            refused=self._journal.num_refused,
+            runs=len(measured),
+            train_seconds=sum(each.seconds for each in measured),
+        )
+        left = max(0.0, self._deadline - time.monotonic())
+        return SearchStatus(counts, front_of(self._ledger), left)
+
+    def _begun(self) -> Task | None:
+        """Return a run of a candidate that was let to a step and has not finished it."""
+        for candidate in self._ledger.candidates:
+            if candidate.number in self._set_aside:
+                continue
+            for task in self._ledger.missing(candidate):
+                if task not in self._in_flight:
+                    self._in_flight[task] = candidate.number
+                    return task
+        return None
+
+    def _may_propose(self) -> bool:
+        most = self._options.num_candidates
+        return most is None or len(self._ledger.candidates) < most
+
+    def _measured(self, run: str) -> Measured:
+        record = RunFolder(self._runs / run).record()
+        last = record.epochs[-1]
+        return Measured(run, last.eval_loss, last.eval_accuracy, record.train_seconds)
+
+    def _fail(self, candidate: Candidate, reason: str) -> None:
+        self._set_aside.add(candidate.number)
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            raise SearchError(
+                f"{self._failures} runs in a row failed, the last one so: {reason} What was "
+                "finished is kept; the same command goes on from there."
+            )
+        self._listener.on_note(
+            f"Candidate {candidate.number} is set aside until the search is started again: {reason}"
+        )
+
+    def _tell(self, candidate: Candidate) -> None:
+        """Tell Optuna of a first step that is over."""
+        if candidate.failure:
+            self._journal.tell(candidate.number, None)
+        elif (loss := candidate.loss(self._ledger.rungs[0])) is not None:
+            values = [loss, *map(float, candidate.costs(self._ledger.with_macs))]
+            self._journal.tell(candidate.number, values)
