@@ -18,7 +18,8 @@ OTHERS = {
     "tests/": "mirrors the modules; `make test` runs the fast ones, `make slow` the rest",
     "benchmarks/": "every figure in the docs comes from a command here",
     "docs/": "pages for users, decisions, findings; `docs/results/` holds the evidence",
-    "scripts/": "`check` runs format, lint, import order and types; `readme_tree.py` this tree",
+    "scripts/": "`check`: format, lint, import order, types; `readme_tree.py`: this tree; "
+    "`screenshots.py`: docs/img",
 }
 WIDTH = 118
 

@@ -114,13 +114,14 @@ def make_run(tiny_recipe: Recipe, tmp_path: Path) -> Callable[..., RunFolder]:
         finish: bool = True,
         engine: str = "torch",
         data_sha256: str = "5" * 64,
+        dataset: str = "stripes",
         name: str = "tiny",
         **changes: Any,
     ) -> RunFolder:
         store = RunStore(tmp_path / "runs")
         record = finished_record(tiny_recipe.replace(name=name), seed, (*errors_before, len(wrong)))
         environment = replace(record.environment, engine=engine)
-        data = replace(record.data, sha256=data_sha256)
+        data = replace(record.data, name=dataset, sha256=data_sha256)
         record = replace(record, environment=environment, data=data, **changes)
         identity = identity_of(
             record.recipe, seed, record.protocol, record.environment, data_sha256

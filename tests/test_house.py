@@ -93,7 +93,7 @@ def test_project_speaks_of_the_project_alone() -> None:
     suffixes = {".py", ".md", ".toml", ".h", ".txt", ".json", ".html", ".js"}
     for folder in ("src", "tests", "docs", "benchmarks", "scripts"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in suffixes:
+            if path.suffix in suffixes and "node_modules" not in path.parts:
                 found = forbidden.search(path.read_text(encoding="utf-8", errors="replace"))
                 assert found is None, f"{path}: {found}"
 

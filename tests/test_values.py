@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from smidgen.errors import RecipeError, RunError
-from smidgen.values import from_json, from_plain, json_schema, to_json, to_plain, value
+from smidgen.values import complete, from_json, from_plain, json_schema, to_json, to_plain, value
 
 
 @value(RecipeError)
@@ -161,3 +161,43 @@ def test_inner_error_passes_through():
 
     with pytest.raises(RecipeError, match=r"^`Round`: "):
         Whole(Round(0.0))
+
+
+@value(RecipeError)
+class Branch:
+    """A value that holds leaves, which come after it, and others like itself."""
+
+    leaves: tuple["Leaf", ...] = ()
+    branches: tuple["Branch", ...] = ()
+
+
+@value(RecipeError)
+class Leaf:
+    """What a branch holds."""
+
+    size: int
+
+
+complete(Branch)
+
+
+def test_a_value_of_later_values_is_complete() -> None:
+    """It is read back equal, complains in one line as others do, and keeps its signature."""
+    tree = Branch((Leaf(1),), (Branch((Leaf(2),)),))
+
+    assert from_json(Branch, to_json(tree), RecipeError) == tree
+    assert list(inspect.signature(Branch).parameters) == ["leaves", "branches"]
+    with pytest.raises(RecipeError) as caught:
+        Branch(leaves=3)  # type: ignore[arg-type]
+    assert str(caught.value) == "`Branch`: `leaves`: input should be a valid tuple, not 3."
+    with pytest.raises(RecipeError) as caught:
+        from_json(Branch, '{"branches": [{"leaves": [{"siz": 1}]}]}', RecipeError)
+    assert str(caught.value) == "unknown key `branches.0.leaves.0.siz`. Did you mean `size`?"
+
+
+def test_the_schema_of_a_value_that_holds_itself_shows_its_keys() -> None:
+    """Keys stand at the top, where editors look for them, and not behind a reference alone."""
+    schema = json_schema(Branch)
+
+    assert list(schema["properties"]) == ["leaves", "branches"]
+    assert schema["additionalProperties"] is False

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from smidgen.data import load_dataset
     from smidgen.engines.plan import EpochPlan
     from smidgen.errors import SmidgenError
+    from smidgen.evidence.ablate import AblateOptions, Variant, ablate
     from smidgen.evidence.compare import compare
     from smidgen.evidence.prove import ProveOptions, prove
     from smidgen.network.from_torch import from_torch
@@ -45,6 +46,9 @@ _HOMES = {
     "ProveOptions": "evidence.prove",
     "prove": "evidence.prove",
     "compare": "evidence.compare",
+    "Variant": "evidence.ablate",
+    "AblateOptions": "evidence.ablate",
+    "ablate": "evidence.ablate",
     "SmidgenError": "errors",
 }
 
@@ -67,6 +71,9 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "ProveOptions",
     "prove",
     "compare",
+    "Variant",
+    "AblateOptions",
+    "ablate",
     "SmidgenError",
     "__version__",
 ]

@@ -10,6 +10,8 @@ SmidgenError
 ├── StorageError            a file or folder that cannot be written (full disk, no folder)
 │   └── InUseError          what another process holds the lock of
 ├── RunError                a run that is missing, broken or contradicts what was asked
+├── ReportError             a page or a picture that cannot be made
+├── SearchError             a search that finds nothing to try, or whose journal is not its own
 ├── BudgetError             a limit that was promised and not kept
 ├── EngineError             an engine that cannot do what was asked
 │   ├── CompilerError       no working C compiler, or one that failed
@@ -75,6 +77,14 @@ class InUseError(StorageError):
 
 class RunError(SmidgenError, ValueError):
     """A run that is missing, broken or contradicts what was asked."""
+
+
+class ReportError(SmidgenError, ValueError):
+    """A page or a picture that cannot be made."""
+
+
+class SearchError(SmidgenError, ValueError):
+    """A search that finds nothing to try, or whose journal is missing parts or not its own."""
 
 
 class BudgetError(SmidgenError, ValueError):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.dataclasses import rebuild_dataclass
 
 from smidgen.errors import SmidgenError, nearest
 
@@ -44,6 +45,21 @@ def value(error: type[SmidgenError]) -> Callable[[type[T]], type[T]]:
         return made  # type: ignore[return-value]
 
     return decorate
+
+
+def complete(*classes: type, **names: object) -> None:
+    """Finish values whose fields name classes that came after them, or the values themselves.
+
+    Args:
+        classes: The values, those first that others hold.
+        names: What the fields name and the values' own modules do not know.
+    """
+    for cls in classes:
+        # pydantic sets a constructor of its own, and a signature made from the one it found
+        kept = {name: vars(cls)[name] for name in ("__init__", "__signature__")}
+        rebuild_dataclass(cls, force=True, _types_namespace=names or None)
+        for name, attribute in kept.items():
+            setattr(cls, name, attribute)
 
 
 def to_plain(thing: object) -> Any:
@@ -82,7 +98,9 @@ def from_plain(kind: type[T], plain: object, error: type[SmidgenError], where: s
 
 def json_schema(kind: type) -> dict[str, Any]:
     """Return the JSON Schema of a value's exchange form."""
-    return _adapter(kind).json_schema()
+    schema = _adapter(kind).json_schema()
+    # one that holds itself is only referred to; its keys belong at the top for readers
+    return {**_resolved(schema, schema.get("$defs", {})), **schema} if "$ref" in schema else schema
 
 
 def describe(problem: pydantic.ValidationError, kind: type) -> str:
@@ -143,9 +161,10 @@ def _walk(location: tuple[int | str, ...], kind: type) -> tuple[list[str], list[
 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Follow references, and an optional value to the value."""
+    """Follow references, an optional value to the value, and one that a name may stand for."""
     while True:
-        choices = [choice for choice in node.get("anyOf", ()) if choice.get("type") != "null"]
+        listed = node.get("anyOf", node.get("oneOf", ()))
+        choices = [choice for choice in listed if choice.get("type") not in ("null", "string")]
         if "$ref" in node:
             node = definitions[node["$ref"].rsplit("/", 1)[1]]
         elif len(choices) == 1:

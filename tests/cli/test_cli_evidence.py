@@ -190,6 +190,20 @@ def test_the_board_follows_the_messages() -> None:
     assert board.total_seconds_left() == pytest.approx(30.0)
 
 
+def test_the_board_shows_teachers_first() -> None:
+    """Seeds of a teacher have its number of epochs, and make room for the student's."""
+    board = Board(epochs=30, workers=2)
+    board.teach(2, [1, 5])
+    board.hear(Started(1, 0))
+    board.hear(EpochDone(1, 1, 0.5, 10.0))
+    left = board.total_seconds_left()
+    board.start({}, [1, 2])
+
+    assert left == pytest.approx(15.0)
+    assert (board.epochs, list(board.seeds)) == (30, [1, 2])
+    assert board.seeds[1].state == "waiting"
+
+
 def test_the_board_is_drawn(make_run: Make) -> None:
     """A line per seed with state, epoch and accuracy; of many, finished ones are left out."""
     board = Board(epochs=3, workers=1)

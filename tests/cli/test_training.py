@@ -17,6 +17,7 @@ from smidgen.files import locked
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
 from smidgen.training import loop, sitting
+from smidgen.values import to_plain
 
 Shell = Callable[..., Any]
 TORCH = ("--engine", "torch", "--threads", "1")
@@ -37,12 +38,13 @@ def test_training_says_what_it_does(shell: Shell, tiny_file: str, store: RunStor
     result = record.result
     assert result is not None
     assert found.code == 0
-    first, second = found.out.splitlines()
+    first, told, second = found.out.splitlines()
     assert re.fullmatch(
         rf"{100 * result.accuracy:.2f} % on test \(last epoch\): {result.num_errors} errors in "
         r"40 images, 612 parameters, \d+\.\d s of training, \d+\.\d s in all\.",
         first,
     )
+    assert told == f"Its page: smidgen report {folder.path}"
     assert second == str(folder.path)
     lines = found.err.splitlines()
     assert lines[0] == (
@@ -117,7 +119,7 @@ def test_an_origin_selected_on_the_test_set_says_so(
 
     found = shell("train", tiny_file, *TORCH, "--protocol", "origin")
 
-    first, second, _ = found.out.splitlines()
+    first, second, *_ = found.out.splitlines()
     assert first.startswith("90.00 % on test (best of 3 epochs): 4 errors in 40 images, ")
     assert second == (
         "Epoch 2 was selected on the test set, as the origin does. Last epoch: 80.00 %; "
@@ -410,3 +412,51 @@ def test_numbers_that_are_not_finite_end_with_one(
     )
     assert last.endswith("Try a lower `optimizer.lr`.")
     assert loop.RESULTS_VERSION >= 1
+
+
+def test_a_student_and_its_teacher(
+    shell: Shell,
+    tiny_file: str,
+    tiny_recipe: Recipe,
+    store: RunStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A missing teacher is shown being trained, then the student; both runs are there."""
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "cache"))
+    teacher = tiny_recipe.replace(name="teacher", epochs=1)
+    distillation = {"teachers": [{"recipe": to_plain(teacher)}], "bank_epochs": 1}
+    student = ("--set", f"distillation={json.dumps(distillation)}")
+
+    found = shell("train", tiny_file, *student, *TORCH)
+    shown = shell("show", tiny_file, *student).out
+    page = shell("runs", "show", "tiny").out
+
+    assert found.code == 0
+    lines = found.err.splitlines()
+    assert lines[0] == "First the teacher `teacher`, seed 1."
+    assert [line.split(":")[0] for line in lines if "engine" in line] == ["teacher", "tiny"]
+    taught, own = sorted(store.folders(), key=lambda folder: folder.name)
+    model = taught.record().files["model.safetensors"]
+    assert own.record().teachers[0].model_sha256 == model
+    assert f"teacher       {taught.name}, model {model[:8]}\n" in page
+    line = "distillation  teacher, seed 1: temperature 2, weight 0.9, bank of 1 epoch\n"
+    assert line in shown
+
+
+def test_teachers_and_the_origin_protocol(
+    shell: Shell, tiny_file: str, tiny_recipe: Recipe, store: RunStore
+) -> None:
+    """An origin's protocol is refused for a student, in one line."""
+    distillation = json.dumps({"teachers": [{"recipe": to_plain(tiny_recipe)}]})
+
+    found = shell(
+        "train", tiny_file, "--set", f"distillation={distillation}", "--protocol", "origin", *TORCH
+    )
+
+    assert found.code == 1
+    assert found.err == (
+        "error: `tiny` learns from teachers, which no origin had: `--protocol origin` says "
+        "nothing of the images that teachers may see. Use `final` or `tune`.\n"
+    )
+    assert store.folders() == []

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from smidgen.data import Dataset
+from smidgen.engines import torch_engine
 from smidgen.engines.contract import State
 from smidgen.engines.dropout import keep_mask
 from smidgen.engines.plan import EpochPlan
 from smidgen.engines.torch_augment import augmented
 from smidgen.engines.torch_engine import TorchEngine
+from smidgen.engines.torch_loss import training_loss
 from smidgen.errors import EngineError, NonFiniteError
 from smidgen.network.layers import (
     BatchNorm,
@@ -566,7 +568,9 @@ def test_large_finite_gradients_go_on(tiny_recipe: Recipe, stripes: Dataset) -> 
     assert stats.loss > 1e20
 
 
-def test_dropout_is_numbered_within_the_network(tiny_recipe: Recipe, stripes: Dataset) -> None:
+def test_dropout_is_numbered_within_the_network(
+    tiny_recipe: Recipe, stripes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two dropouts of one rate and size drop different values."""
     layers = (Flatten(), Dropout(0.5), Dropout(0.5), Dense(10, bias=False))
     recipe = tiny_recipe.replace(network=Network(layers), averaging=None)
@@ -580,12 +584,33 @@ def test_dropout_is_numbered_within_the_network(tiny_recipe: Recipe, stripes: Da
     before = float(F.cross_entropy(kept @ weight.T, torch.from_numpy(labels)))
 
     losses: list[float] = []
-    engine._loss = lambda scores, target: (
-        losses.append(  # pyright: ignore
-            float(F.cross_entropy(scores, target).detach())
-        )
-        or F.cross_entropy(scores, target)
-    )
+
+    def noted(recipe: Recipe, scores: Tensor, *rest: Any) -> Tensor:
+        loss = training_loss(recipe, scores, *rest)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(torch_engine, "training_loss", noted)
     engine.train_epoch(drawn, lambda: next(calls))
 
     assert losses == [pytest.approx(before, rel=1e-5)]
+
+
+def test_planned_logits_are_the_scores_of_the_changed_images(
+    tiny_recipe: Recipe, stripes: Dataset
+) -> None:
+    """They are evaluation scores of the plan's images, in its order, without dropout."""
+    numbers = Normalization(0.1, 0.3, 0.2, 0.5)
+    engine = trained(tiny_recipe.replace(normalization=numbers), stripes, 1)
+    drawn = plan(tiny_recipe, 1, 2, [], len(stripes.train)).picked(slice(5, 55))
+    changed = augmented(
+        torch.from_numpy(stripes.train.images[drawn.order]), drawn, slice(0, len(drawn.order))
+    )
+    before = engine.state()
+
+    found = engine.planned_logits(drawn)
+
+    with torch.no_grad():
+        expected = engine.model.eval().scores((changed - 0.2) / 0.5).numpy()
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert_equal(before, engine.state())

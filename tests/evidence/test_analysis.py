@@ -10,6 +10,7 @@ from smidgen.network.layers import BatchNorm, Conv, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Augmentation, Rotation
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import SGD, Budget, Constant, WeightAveraging
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RunRecord
@@ -215,3 +216,17 @@ def test_the_same_layers_in_another_order_are_a_change(tiny_recipe: Recipe) -> N
     ]
 
     assert changes(*recipes) == ("wires the same layers in another way",)
+
+
+def test_teachers_are_named(tiny_recipe: Recipe) -> None:
+    """Other teachers are told by name and seeds, not by their whole recipes."""
+    one, two = (
+        tiny_recipe.replace(distillation=Distillation((Teacher(tiny_recipe, seeds),), weight=w))
+        for seeds, w in (((1,), 0.9), ((1, 2), 0.5))
+    )
+
+    assert changes(tiny_recipe, one) == ("distillation on",)
+    assert changes(one, two) == (
+        "distillation.teachers tiny, seed 1 -> tiny, seeds 1, 2",
+        "distillation.weight 0.9 -> 0.5",
+    )

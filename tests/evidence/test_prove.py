@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from smidgen.evidence.proof import Proof
 from smidgen.evidence.prove import ProveListener, ProveOptions, num_cores, prove
 from smidgen.evidence.worker import EpochDone, Failed, Finished, Message, Started
 from smidgen.files import locked
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import Adam, Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
@@ -328,3 +330,50 @@ def wait_until_free(lock: Path) -> None:
         except OSError:
             time.sleep(0.05)
     pytest.fail("a process outlived its proof")
+
+
+def test_teachers_are_proven_with_before_their_students(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing teachers are trained first, on all processes, and told of; then once and for all."""
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "cache"))
+    teacher = tiny_recipe.replace(name="teacher", epochs=1)
+    student = tiny_recipe.replace(
+        epochs=1, distillation=Distillation((Teacher(teacher, (3, 4)),), bank_epochs=1)
+    )
+    store, heard = RunStore(tmp_path / "runs"), Heard()
+    taught: list[tuple[str, list[int], int]] = []
+
+    def on_teacher(recipe: Recipe, seeds: list[int]) -> None:
+        taught.append((recipe.name, seeds, len(heard.messages)))
+
+    listener = replace(heard.listener(), on_teacher=on_teacher)
+    prove(student, stripes, store, [1], options(), listener)
+    prove(student, stripes, store, [1, 2], options(), listener)
+
+    assert taught == [("teacher", [3, 4], 0)]
+    assert heard.of(Finished) == [3, 4, 1, 2]
+    used = [
+        record.teachers
+        for folder in store.folders()
+        if (record := folder.record()).recipe.distillation is not None
+    ]
+    assert len(used) == 2
+    assert used[0] == used[1]
+    assert [each.seed for each in used[0]] == [3, 4]
+
+
+def test_a_teacher_that_fails_fails_the_proof(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """Without its teacher no student is tried, and the error says which and why."""
+    teacher = tiny_recipe.replace(name="teacher", budget=Budget(max_params=10))
+    student = tiny_recipe.replace(distillation=Distillation((Teacher(teacher),)))
+
+    with pytest.raises(RunError) as caught:
+        prove(student, stripes, RunStore(tmp_path / "runs"), [1], options())
+
+    assert str(caught.value) == (
+        "The teacher `teacher` with seed 1 gave no run: `teacher` promises at most 10 parameters "
+        "and has 612. Make it smaller or raise `budget.max_params`."
+    )

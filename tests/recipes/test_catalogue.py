@@ -13,13 +13,14 @@ ORIGINS = ("era-s7/", "eva4-s5/", "mnist-challenge/", "mnist-99-4", "assignment7
 
 NAMES = """
 smidgen/quick
-smidgen/yardstick
+smidgen/yardstick smidgen/3k smidgen/2.5k-15
 era-s7/1 era-s7/2 era-s7/3 era-s7/4 era-s7/5 era-s7/6 era-s7/7 era-s7/as-told
 eva4-s5/1 eva4-s5/2 eva4-s5/3 eva4-s5/4 eva4-s5/5
 mnist-challenge/conv mnist-challenge/separable mnist-challenge/inception
 mnist-99-4 mnist-99-4/dropout-0.3
 assignment7/1 assignment7/2 assignment7/3 assignment7/3-head
 anchors/697 anchors/1936 anchors/820 anchors/6720 anchors/9994
+smidgen/teacher-25k
 """
 
 # As the origins' own summaries have it: best, the epochs that reach it, last, mean of the last
@@ -91,9 +92,9 @@ def test_get_recipe():
         ("smidgen/quik", "No recipe is called `smidgen/quik`. Did you mean `smidgen/quick`?"),
         (
             "zzz",
-            "No recipe is called `zzz`. Known: `smidgen/quick`, `smidgen/yardstick`, `era-s7/1`, "
-            "`era-s7/2`, `era-s7/3`, `era-s7/4`, `era-s7/5`, `era-s7/6`, `era-s7/7`, "
-            "`era-s7/as-told`, `eva4-s5/1`, `eva4-s5/2`, ....",
+            "No recipe is called `zzz`. Known: `smidgen/quick`, `smidgen/yardstick`, "
+            "`smidgen/3k`, `smidgen/2.5k-15`, `era-s7/1`, `era-s7/2`, `era-s7/3`, `era-s7/4`, "
+            "`era-s7/5`, `era-s7/6`, `era-s7/7`, `era-s7/as-told`, ....",
         ),
     ],
 )

@@ -28,6 +28,8 @@ _S5 = "8 8 16 16 16 16 10"
 WIDTHS = {
     "smidgen/quick": Widths("8 16 24 20", "10", "8 16 24 20"),
     "smidgen/yardstick": Widths("16 16 16 16", "10", "16 16 16 16"),
+    "smidgen/3k": Widths("8 8 18 18 18 20 10", norms="8 8 18 18 18 20 10"),
+    "smidgen/2.5k-15": Widths("8 8 16 15 16 16 10", norms="8 8 16 15 16 16 10"),
     "era-s7/1": Widths("32 64 128 32 64 128 10 10"),
     "era-s7/2": Widths(f"{_S7} 10"),
     "era-s7/3": Widths(f"{_S7} 10", norms=_S7),
@@ -63,6 +65,7 @@ WIDTHS = {
     "anchors/820": Widths("4 5 4", "10"),
     "anchors/6720": Widths("8 16 8 10 16 18 16 10", norms="8 16 10 16 18 16", dropouts="0.03 " * 6),
     "anchors/9994": Widths("10 30 10 14 14 14 14 10", norms="10 30 10 14 14 14 14"),
+    "smidgen/teacher-25k": Widths("12 24 24 32 32", "10", "12 24 24 32 32"),
 }
 
 
@@ -126,14 +129,16 @@ def test_widths_norms_and_dropout(name: str):
     tensors = _module(name).named_tensors()
     nodes = RECIPES[name].network.graph.nodes
 
-    def widths(*labels: str) -> list[int]:
+    def widths(*labels: str, tensor: str = "weight") -> list[int]:
         return [
-            tensors[f"{node.name}.weight"].shape[0] for node in nodes if node.layer.label in labels
+            tensors[f"{node.name}.{tensor}"].shape[0]
+            for node in nodes
+            if node.layer.label in labels
         ]
 
     assert widths("conv", "separable") == [int(word) for word in expected.convs.split()]
     assert widths("dense") == [int(word) for word in expected.dense.split()]
-    assert widths("batchnorm") == [int(word) for word in expected.norms.split()]
+    assert widths("batchnorm", tensor="bias") == [int(word) for word in expected.norms.split()]
     assert [node.layer.rate for node in nodes if isinstance(node.layer, Dropout)] == [
         float(word) for word in expected.dropouts.split()
     ]

@@ -14,6 +14,7 @@ from smidgen.recipes.augmentation import (
     Scaling,
     Transform,
 )
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import (
     SGD,
     Adam,
@@ -57,6 +58,7 @@ IDENTITY = {
     "clean_epochs": 1,
     "drop_last": True,
     "averaging": WeightAveraging(decay=0.9),
+    "distillation": Distillation((Teacher(BASE),)),
     "origin": OriginProtocol(num_train=100),
 }
 

@@ -22,9 +22,10 @@ from smidgen.recipes.augmentation import (
     Translation,
 )
 from smidgen.recipes.catalogue import get_recipe
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import Normalization
 from smidgen.recipes.recipe import Recipe
-from smidgen.training.planning import plan
+from smidgen.training.planning import plan, shared_images
 
 CENTER = 13.5
 MANY = 4000
@@ -436,3 +437,68 @@ def test_levels_before_normalization_stay(tiny_recipe: Recipe) -> None:
     assert found.erasing is not None
     assert (found.geometry.fill, found.erasing.level) == (1 / 255, 0.5)
     assert found.geometry.interpolation == "nearest"
+
+
+def banked(recipe: Recipe, bank_epochs: int | None) -> Recipe:
+    """Return a recipe that changes images in every way, with a teacher and perhaps a bank."""
+    changing = recipe.replace(
+        augmentation=Augmentation(EVERYTHING), epochs=6, clean_epochs=1, drop_last=True
+    )
+    taught = Distillation((Teacher(recipe),), bank_epochs=bank_epochs)
+    return changing.replace(distillation=taught)
+
+
+def changes_by_image(drawn: EpochPlan) -> EpochPlan:
+    """Return a plan in the order of its images."""
+    return drawn.picked(np.argsort(drawn.order))
+
+
+def images_of(drawn: EpochPlan) -> str:
+    """Return a hash over how images are changed."""
+    return digest([digest(part) for part in (drawn.geometry, drawn.jitter, drawn.erasing)])
+
+
+def test_a_bank_changes_images_alike_for_every_seed(tiny_recipe: Recipe) -> None:
+    """Seeds visit images in orders of their own, but each image is changed alike."""
+    recipe = banked(tiny_recipe, 2).replace(drop_last=False)
+    first, second = (plan(recipe, seed, 1, [], 70) for seed in (1, 2))
+
+    assert first.order.tolist() != second.order.tolist()
+    assert images_of(changes_by_image(first)) == images_of(changes_by_image(second))
+    shared = shared_images(recipe, 1, 70)
+    assert shared is not None
+    assert shared.order.tolist() == list(range(70))
+    assert images_of(shared) == images_of(changes_by_image(first))
+
+
+def test_a_bank_is_gone_through_in_turn(tiny_recipe: Recipe) -> None:
+    """Epochs 1, 3, 5 of a bank of two show one set of changes, 2 and 4 another, the last none."""
+    recipe = banked(tiny_recipe, 2)
+    found = [shared_images(recipe, epoch, 70) for epoch in range(1, 7)]
+
+    hashes = [images_of(each) for each in found if each is not None]
+    assert len(hashes) == 6
+    assert hashes[0] == hashes[2] == hashes[4] != hashes[1] == hashes[3]
+    assert [each.geometry is None for each in found if each is not None] == [False] * 5 + [True]
+
+
+def test_a_plan_takes_its_own_rows_from_the_bank(tiny_recipe: Recipe) -> None:
+    """With images left out at an epoch's end, the others still have their own changes."""
+    recipe = banked(tiny_recipe, 1)
+    drawn, shared = plan(recipe, 1, 1, [], 70), shared_images(recipe, 1, 70)
+
+    assert len(drawn.order) == 64
+    assert shared is not None
+    assert images_of(drawn) == images_of(shared.picked(drawn.order))
+
+
+def test_without_a_bank_only_clean_images_are_shared(tiny_recipe: Recipe) -> None:
+    """Teachers alone change no plan: every seed and epoch draws its own changes."""
+    recipe = banked(tiny_recipe, None)
+
+    shared = [shared_images(recipe, epoch, 70) for epoch in (1, 5, 6)]
+
+    assert [each is None for each in shared] == [True, True, False]
+    for epoch in (1, 6):
+        alone = plan(recipe.replace(distillation=None), 3, epoch, [], 70)
+        assert digest(plan(recipe, 3, epoch, [], 70)) == digest(alone)

@@ -5,6 +5,7 @@ import pytest
 
 from smidgen.data import Dataset
 from smidgen.errors import NonFiniteError, RunError
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import SGD, Constant
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
@@ -64,3 +65,29 @@ def test_another_file_is_no_replay(tmp_path: Path) -> None:
         replay(path)
 
     assert str(caught.value) == f"`{path}` is no replay file."
+
+
+def test_a_replay_knows_what_teachers_said(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student's file holds the batch's targets, and its replay uses them."""
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "cache"))
+    teacher = Teacher(tiny_recipe.replace(epochs=1))
+    student = tiny_recipe.replace(
+        optimizer=SGD(1e30), schedule=Constant(), distillation=Distillation((teacher,))
+    )
+    with pytest.raises(NonFiniteError):
+        train(student, stripes, RunStore(tmp_path), 1, TrainOptions(engine="torch", threads=1))
+    (path,) = tmp_path.glob("*.partial/replay.safetensors")
+
+    tensors, metadata = load_tensors(path)
+
+    assert tensors["targets"].shape == (32, 10)
+    assert replay(path) == metadata["culprit"]
+    # with labels alone the batch of healthy weights is finite; with targets of infinity it is not
+    healthy = {
+        name: np.full_like(array, 0.01) if name.startswith("state/") else array
+        for name, array in tensors.items()
+    }
+    save_tensors(path, healthy | {"targets": np.full((32, 10), np.inf, np.float32)}, metadata)
+    assert replay(path) == "the loss"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from smidgen.cli import (
+    ablate,
     catalogue,
     check,
     compare,
@@ -15,7 +16,9 @@ from smidgen.cli import (
     models,
     profile,
     prove,
+    report,
     runs,
+    search,
     training,
 )
 
@@ -56,9 +59,12 @@ app.command("train")(training.train)
 app.command("profile")(profile.profile)
 app.command("prove")(prove.prove)
 app.command("compare")(compare.compare)
+app.command("ablate")(ablate.ablate)
 app.command("check")(check.check)
 app.command("grade")(grade.grade)
 app.command("ladder")(ladder.ladder)
+app.command("search")(search.search)
+app.command("report")(report.report)
 app.command("eval")(models.evaluate)
 app.command("predict")(models.predict)
 app.add_typer(runs.app, name="runs")

@@ -141,6 +141,15 @@ def _settings(recipe: "Recipe") -> str:
         f"loss          {recipe.loss.name}"
         + (f", label smoothing {smoothing}" if smoothing else ""),
     ]
+    taught = recipe.distillation
+    if taught is not None:
+        teachers = "; ".join(str(teacher) for teacher in taught.teachers)
+        length = taught.bank_epochs
+        bank = f", bank of {length} epoch{'s' if length > 1 else ''}" if length else ""
+        lines.append(
+            f"distillation  {teachers}: temperature {taught.temperature:g}, "
+            f"weight {taught.weight:g}{bank}"
+        )
     if recipe.averaging is not None:
         lines.append(f"averaging     {_brief(recipe.averaging)}")
     return "\n".join(lines)

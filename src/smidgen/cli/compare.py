@@ -7,10 +7,10 @@ import typer
 
 from smidgen.cli.options import RunsDir, store_at
 from smidgen.cli.tables import percent, table
+from smidgen.evidence.wording import difference_rows, verdict_line
 
 if TYPE_CHECKING:
-    from smidgen.evidence.compare import Comparison, PairedDifference, Side
-    from smidgen.evidence.statistics import Interval
+    from smidgen.evidence.compare import Comparison, Side
 
 _SIDE_HELP = (
     "A recipe with runs here, NAME@torch or NAME@native for those of one engine, "
@@ -55,43 +55,10 @@ def page(found: "Comparison") -> str:
         f"{len(found.seeds)} seeds of {found.dataset}, protocol {found.protocol}, "
         f"accuracy on {found.split} after the last epoch",
         table(header, rows, left=3),
-        "\n".join(f"{key:<14}{text}" for key, text in _difference(found)),
+        "\n".join(f"{key:<14}{text}" for key, text in difference_rows(found)),
         verdict_line(found),
     ]
     return "\n\n".join(parts)
-
-
-def verdict_line(found: "Comparison") -> str:
-    """Say who is better, or what it would take to tell."""
-    difference = found.difference
-    if difference.verdict == "cannot tell":
-        return _cannot_tell(difference)
-    names = _names(found)
-    better, other = names if difference.verdict == "a is better" else names[::-1]
-    text = f"{better} is better than {other} by {abs(100 * difference.mean):.3f} points."
-    if found.images is not None and 0.0 in found.images:
-        text += f" That holds for these images of {found.split}; on others it might not."
-    return text
-
-
-def _cannot_tell(difference: "PairedDifference") -> str:
-    if difference.n == 1:
-        return "Cannot tell from one seed: run more with `smidgen prove`."
-    if difference.pairs_needed is None:
-        return "Cannot tell, and no number of seeds would: there is no difference to be seen."
-    return (
-        f"Cannot tell, needs about {difference.pairs_needed:,} seeds if the true difference is "
-        f"as large as here."
-    )
-
-
-def _names(found: "Comparison") -> tuple[str, str]:
-    a, b = found.a, found.b
-    if a.recipe != b.recipe:
-        return a.recipe, b.recipe
-    if a.engine != b.engine:
-        return f"{a.recipe} on {a.engine}", f"{b.recipe} on {b.engine}"
-    return f"A ({a.recipe})", f"B ({b.recipe})"
 
 
 def _row(letter: str, side: "Side") -> list[object]:
@@ -105,25 +72,3 @@ def _row(letter: str, side: "Side") -> list[object]:
         None if seen.sd is None else f"{100 * seen.sd:.3f}",
         f"{side.train_seconds.mean:.1f}",
     ]
-
-
-def _difference(found: "Comparison") -> list[tuple[str, str]]:
-    difference = found.difference
-    rows = [("A - B", f"{100 * difference.mean:+.3f} points")]
-    if difference.interval is not None and difference.bootstrap is not None:
-        rows += [
-            ("over seeds", f"{_points(difference.interval)} (Student)"),
-            ("", f"{_points(difference.bootstrap)} (BCa bootstrap)"),
-            ("", f"sign-flip test: two-sided p = {difference.p_value:.2g}"),
-        ]
-    if found.images is not None:
-        rows.append(("over images", f"{_points(found.images)} (bootstrap, seeds averaged)"))
-    if found.left_out:
-        listed = ", ".join(str(seed) for seed in found.left_out)
-        rows.append(("left out", f"seeds that only one has: {listed}"))
-    return rows
-
-
-def _points(interval: "Interval") -> str:
-    low, high = 100 * interval.low, 100 * interval.high
-    return f"{100 * interval.confidence:g} % interval {low:+.3f} to {high:+.3f} points"

@@ -8,6 +8,7 @@ import typer
 
 from smidgen.cli.options import DataDir, RunsDir, store_at
 from smidgen.cli.tables import percent, table
+from smidgen.evidence.wording import claimed_line, reached_line
 
 if TYPE_CHECKING:
     from smidgen.evidence.told import Reached, ToldStep
@@ -150,38 +151,16 @@ def _story(step: "ToldStep") -> list[tuple[str, str]]:
     about = step.recipe.about
     story = [("Target", about.target)] if about.target else []
     if about.claim is not None and about.claim.best_accuracy is not None:
-        story.append(("Result", _claimed(step)))
+        story.append(("Result", claimed_line(step)))
     if step.result:
         story.append(("Result", f"noted: {step.result}"))
-    story += [("Result", f"ours: {_told(each)}") for each in step.reached]
+    story += [("Result", f"ours: {reached_line(each)}") for each in step.reached]
     if not step.reached:
         story.append(("Result", "ours: no runs here; `--run` makes some"))
     if about.analysis:
         story.append(("Analysis", f"told: {about.analysis}"))
     story += [("Analysis", text) for text in step.analysis]
     return story
-
-
-def _claimed(step: "ToldStep") -> str:
-    claim = step.recipe.about.claim
-    assert claim is not None
-    text = f"claimed: {claim.best_accuracy:.2f} %"
-    if claim.best_epoch is not None:
-        text += f" at epoch {claim.best_epoch}"
-    if step.recipe.origin.selection == "best_on_test":
-        text += ", the best epoch, *selected on the test set*"
-    if claim.num_params is not None and claim.num_params != step.num_params:
-        text += f"; {claim.num_params:,} parameters claimed, {step.num_params:,} counted"
-    return text
-
-
-def _told(reached: "Reached") -> str:
-    text = f"{percent(reached.mean)} on {reached.split} after the last epoch, n = {reached.n}"
-    if reached.sd is not None:
-        text += f", sd {100 * reached.sd:.3f} points"
-    if reached.best is not None:
-        text += f"; best epoch {percent(reached.best)}, *selected on the test set*"
-    return f"{text} (protocol {reached.protocol}, {reached.engine} engine)"
 
 
 def _cell(cell: object) -> str:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import (
@@ -26,7 +27,9 @@ def progress_listener(epochs: int) -> Iterator[Listener]:
     """Show a run while the body runs it."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _printing(lambda text: print(text, file=sys.stderr, flush=True), lambda done: None)
+        yield _printing(
+            lambda text: print(text, file=sys.stderr, flush=True), lambda done, total: None
+        )
         return
     bar = Progress(
         TextColumn("{task.description}"),
@@ -44,15 +47,18 @@ def progress_listener(epochs: int) -> Iterator[Listener]:
         def write(text: str) -> None:
             console.print(text, markup=False, soft_wrap=True)
 
-        yield _printing(write, lambda done: bar.update(task, completed=done))
+        def advance(done: float, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield _printing(write, advance)
 
 
-def _printing(write: Callable[[str], None], advance: Callable[[float], None]) -> Listener:
-    finished = 0
+def _printing(write: Callable[[str], None], advance: Callable[[float, int], None]) -> Listener:
+    finished = epochs = 0
 
     def on_start(record: RunRecord) -> None:
-        nonlocal finished
-        finished = len(record.epochs)
+        nonlocal finished, epochs
+        finished, epochs = len(record.epochs), record.recipe.epochs
         used = record.environment
         write(
             f"{record.recipe.name}: {record.num_params:,} parameters, {record.num_macs:,} MACs; "
@@ -64,15 +70,16 @@ def _printing(write: Callable[[str], None], advance: Callable[[float], None]) ->
             write(_line(epoch))
 
     def on_step(done: int, total: int) -> None:
-        advance(finished + done / max(total, 1))
+        advance(finished + done / max(total, 1), epochs)
 
     def on_epoch(epoch: EpochRecord) -> None:
         nonlocal finished
         finished = epoch.epoch
-        advance(finished)
+        advance(finished, epochs)
         write(_line(epoch))
 
-    return Listener(on_start, on_step, on_epoch, write)
+    listener = Listener(on_start, on_step, on_epoch, write)
+    return replace(listener, teacher=listener)
 
 
 def _line(epoch: EpochRecord) -> str:

@@ -1,18 +1,19 @@
 """`smidgen prove`: many seeds of one recipe, and what they say together."""
 
 import json
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
+from smidgen.cli.reported import Wanted
 from smidgen.cli.tables import percent, table
+from smidgen.evidence.wording import proof_heading, proof_rows
 
 if TYPE_CHECKING:
-    from smidgen.evidence.proof import AtTarget, ImageErrors, Proof, Spread
-    from smidgen.evidence.statistics import Interval, Proportion
-
-_CLAIM_SEEDS = 20
+    from smidgen.evidence.proof import Proof
 
 
 def prove(
@@ -45,6 +46,9 @@ def prove(
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Write the proof's page and open it in a browser.")
+    ] = False,
 ) -> None:
     """Train a recipe with many seeds and state what they say: mean, spread, share at the target.
 
@@ -78,12 +82,30 @@ def prove(
             recipe, dataset, store_at(runs_dir), range(1, seeds + 1), options, listener
         )
     print(json.dumps(proof.to_plain()) if as_json else page(proof))
+    if opens:
+        from smidgen.cli.report import write_proof_page
+
+        write_proof_page(proof, store_at(runs_dir), Wanted(data_dir, target=share))
+    elif not as_json:
+        print(f"\n{page_command(proof, runs_dir, target)}")
     if proof.failures:
         first = proof.failures[0]
         raise RunError(
             f"{len(proof.failures)} of {seeds} seeds gave no run, the first of them seed "
             f"{first.seed}: {first.reason}"
         )
+
+
+def page_command(proof: "Proof", runs_dir: Path | None, target: float | None) -> str:
+    """Say which command makes the page of a proof."""
+    words = ["smidgen", "report", f"{proof.recipe}@{proof.engine}"]
+    if proof.protocol != "final":
+        words += ["--protocol", proof.protocol]
+    if target is not None:
+        words += ["--target", f"{target:g}"]
+    if runs_dir is not None:
+        words += ["--runs-dir", str(runs_dir)]
+    return f"Its page: {shlex.join(words)}"
 
 
 def share_of(given: float, option: str) -> float:
@@ -103,28 +125,10 @@ def share_of(given: float, option: str) -> float:
 
 def page(proof: "Proof") -> str:
     """Return a proof as people read it."""
-    rows = _accuracy(proof)
-    if proof.target is not None:
-        rows += _target(proof.target)
-    if proof.images is not None:
-        rows += _images(proof.images)
-    rows += [
-        ("seconds per run", f"{_seconds(proof.train_seconds)} of training, one core"),
-        ("", f"{_seconds(proof.wall_seconds)} in all, processes side by side"),
-        ("machine", "; ".join(proof.processors)),
-        ("software", "; ".join(proof.versions)),
-    ]
-    header = (
-        f"{proof.recipe}: {proof.num_params:,} parameters, {proof.num_macs:,} MACs, "
-        f"{proof.epochs} epochs of {proof.dataset}\n"
-        f"{len(proof.seeds)} seeds, protocol {proof.protocol}, {proof.engine} engine; "
-        f"accuracy on {proof.split} after the last epoch"
-    )
-    if len(proof.seeds) < _CLAIM_SEEDS or proof.protocol != "final":
-        header += f"\nNo claim: that takes at least {_CLAIM_SEEDS} seeds, protocol final."
+    rows = proof_rows(proof)
     width = max(len(key) for key, _ in rows)
     lines = [f"{key:<{width}}  {text}" for key, text in rows]
-    return "\n".join([header, "", _seeds(proof), "", *lines])
+    return "\n".join([*proof_heading(proof), "", _seeds(proof), "", *lines])
 
 
 def _seeds(proof: "Proof") -> str:
@@ -143,76 +147,3 @@ def _seeds(proof: "Proof") -> str:
     if proof.target is None:
         header, rows = header[:3] + header[5:], [row[:3] + row[5:] for row in rows]
     return table(header, rows, left=0)
-
-
-def _accuracy(proof: "Proof") -> list[tuple[str, str]]:
-    seen = proof.accuracy
-    rows = [("mean accuracy", percent(seen.mean))]
-    if seen.interval is not None and seen.bootstrap is not None and seen.sd is not None:
-        rows = [
-            ("mean accuracy", f"{percent(seen.mean)}, {between(seen.interval)} (Student)"),
-            ("", f"{' ' * len(percent(seen.mean))}  {between(seen.bootstrap)} (BCa bootstrap)"),
-            ("standard deviation", f"{100 * seen.sd:.3f} points"),
-        ]
-    rows.append(
-        (
-            "min, median, max",
-            f"{percent(seen.minimum)}, {percent(seen.median)}, {percent(seen.maximum)}",
-        )
-    )
-    if proof.selected is not None:
-        rows += [
-            ("mean of last five", percent(proof.selected.mean_of_last_five)),
-            ("best epoch", f"{percent(proof.selected.best)}, *selected on the test set*"),
-        ]
-    return rows
-
-
-def _target(at: "AtTarget") -> list[tuple[str, str]]:
-    goal = f"{100 * at.target:g} %"
-    rows = [
-        (f"at {goal} or above", _count(at.reached)),
-        (f"and stay, last {at.stay_epochs} epochs", _count(at.stayed)),
-    ]
-    if at.p_value is not None:
-        yes = "above it" if at.p_value <= 0.05 else "not shown to be above it"
-        rows.append(("mean against target", f"{yes}, one-sided p = {at.p_value:.2g}"))
-    first = at.median_first_epoch
-    text = "never, for half of the seeds" if first is None else f"epoch {first:g} (median)"
-    rows.append(("first at target", f"{text}; never for {at.never.count} of {at.never.total}"))
-    return rows
-
-
-def _images(images: "ImageErrors") -> list[tuple[str, str]]:
-    text = f"{len(images.shared)} of {images.num_images:,} images ({images.ever} for any)"
-    rows = [
-        ("on other images", f"{between(images.interval)} (bootstrap over images)"),
-        ("wrong for every seed", text),
-    ]
-    if images.shared:
-        marked = [f"{i}*" if i in images.label_errors else str(i) for i in images.shared[:30]]
-        more = f", ... ({len(images.shared) - 30} more)" if len(images.shared) > 30 else ""
-        rows.append(("", ", ".join(marked) + more))
-    if images.known_label_errors:
-        rows.append(
-            (
-                "",
-                f"* {len(images.label_errors)} of the {images.known_label_errors} images whose "
-                "label is known to be wrong",
-            )
-        )
-    return rows
-
-
-def _count(found: "Proportion") -> str:
-    return f"{found.count} of {found.total} seeds, {between(found.interval)} (Clopper-Pearson)"
-
-
-def between(interval: "Interval") -> str:
-    """Return an interval of shares as people read it, in percent and within 0 and 100."""
-    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
-    return f"{100 * interval.confidence:g} % interval {100 * low:.2f} to {100 * high:.2f} %"
-
-
-def _seconds(seen: "Spread") -> str:
-    return f"{seen.mean:.1f} s (median {seen.median:.1f})"

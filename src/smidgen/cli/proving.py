@@ -13,6 +13,7 @@ from rich.table import Table
 from smidgen.cli.tables import percent
 from smidgen.evidence.prove import ProveListener, num_cores
 from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Message, Note, Started
+from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
 
 _MOST_ROWS = 30
@@ -42,11 +43,18 @@ class Board:
     """What is known of every seed; drawn by rich as a table."""
 
     def __init__(self, epochs: int, workers: int) -> None:
-        self.epochs, self.workers = epochs, workers
+        self.epochs = self._epochs = epochs
+        self.workers = workers
         self.seeds: dict[int, SeedState] = {}
+
+    def teach(self, epochs: int, seeds: list[int]) -> None:
+        """Enter the seeds of a teacher, which are trained before all others."""
+        self.epochs = epochs
+        self.seeds = {seed: SeedState() for seed in seeds}
 
     def start(self, there: dict[int, RunFolder], missing: list[int]) -> None:
         """Enter all seeds; those that are there with the accuracy of their runs."""
+        self.epochs, self.seeds = self._epochs, {}
         for seed, folder in there.items():
             result = folder.record().result
             self.seeds[seed] = SeedState("there", self.epochs, result and result.accuracy)
@@ -134,7 +142,11 @@ def proving_listener(epochs: int, workers: int | None) -> Iterator[ProveListener
             if text:
                 note(text)
 
-        yield ProveListener(board.start, hear, note)
+        def teach(recipe: Recipe, seeds: list[int]) -> None:
+            board.teach(recipe.epochs, seeds)
+            note(_teaching(recipe, seeds))
+
+        yield ProveListener(board.start, hear, note, teach)
 
 
 def _printing(board: Board) -> ProveListener:
@@ -157,7 +169,16 @@ def _printing(board: Board) -> ProveListener:
         if text:
             _print(text)
 
-    return ProveListener(start, hear, _print)
+    def teach(recipe: Recipe, seeds: list[int]) -> None:
+        board.teach(recipe.epochs, seeds)
+        _print(_teaching(recipe, seeds))
+
+    return ProveListener(start, hear, _print, teach)
+
+
+def _teaching(recipe: Recipe, seeds: list[int]) -> str:
+    word = "seed" if len(seeds) == 1 else "seeds"
+    return f"First the teacher `{recipe.name}`, {word} {', '.join(map(str, seeds))}."
 
 
 def _remark(message: Message) -> str:

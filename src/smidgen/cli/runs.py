@@ -178,6 +178,10 @@ def _page(name: str, record: "RunRecord") -> str:
         ("network", f"{record.num_params:,} parameters, {record.num_macs:,} MACs"),
         ("seed", f"{record.seed}, protocol {record.protocol}"),
         ("data", f"{data.name}, {data.num_train:,} training images, sha256 {data.sha256[:8]}"),
+        *(
+            ("teacher", f"{taught.run}, model {taught.model_sha256[:8]}")
+            for taught in record.teachers
+        ),
         ("engine", f"{used.engine} on {used.device}, threads: {used.threads}"),
         ("machine", ", ".join(f"{key} {text}" for key, text in used.hardware.items())),
         ("software", ", ".join(f"{key} {text}" for key, text in used.versions.items())),

@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from smidgen.evidence.wording import percent
+
+__all__ = ["percent", "table"]
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
     """Return aligned columns.
@@ -22,11 +26,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1
         lines.append("  ".join(padded).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
-
-
-def percent(share: float) -> str:
-    """Return a share in [0, 1] as people read it: 99.47 %."""
-    return f"{100 * share:.2f} %"
 
 
 def _text(cell: object) -> str:

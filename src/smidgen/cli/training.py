@@ -1,6 +1,7 @@
 """`smidgen train`: one run, from a recipe to a number."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -50,6 +51,12 @@ def train(
         bool, typer.Option("--or-stripes", help="Without the data, show a run on drawn stripes.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
+    with_page: Annotated[
+        bool, typer.Option("--report", help="Write the run's page into this folder at the end.")
+    ] = False,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Write the run's page and open it in a browser.")
+    ] = False,
 ) -> None:
     """Train a recipe and print what it reached. Without a name: smidgen/quick.
 
@@ -70,6 +77,8 @@ def train(
     from smidgen.training.loop import TrainOptions
     from smidgen.training.loop import train as run_training
 
+    if as_json and (with_page or opens):
+        raise typer.BadParameter("not together with --json.", param_hint="'--report'")
     store = store_at(runs_dir)
     if resume is not None:
         _refuse_settings(context)
@@ -83,10 +92,14 @@ def train(
         with progress_listener(recipe.epochs) as listener:
             run = run_training(recipe, dataset, store, seed, options, listener)
     _report(run, as_json)
+    if with_page or opens:
+        from smidgen.cli.report import write_run_page
+
+        write_run_page(run.folder, opens, data_dir)
 
 
 def _refuse_settings(context: typer.Context) -> None:
-    kept = {"runs_dir", "data_dir", "resume", "as_json"}
+    kept = {"runs_dir", "data_dir", "resume", "as_json", "with_page", "opens"}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
@@ -123,8 +136,11 @@ def _load(recipe: "Recipe", data_dir: Path | None, or_stripes: bool) -> "tuple[R
         if not or_stripes:
             raise
         print(f"{error}\nShowing a run on the drawn `stripes` instead.", file=sys.stderr)
-    # the drawn set is small: shorter batches give the schedule enough steps
-    shown = recipe.replace(name=f"{recipe.name}-on-stripes", dataset="stripes", batch_size=32)
+    # the drawn set is small: shorter batches give the schedule enough steps, and no teacher
+    # has seen it
+    shown = recipe.replace(
+        name=f"{recipe.name}-on-stripes", dataset="stripes", batch_size=32, distillation=None
+    )
     return shown, load_dataset("stripes")
 
 
@@ -150,6 +166,7 @@ def _report(run: "Run", as_json: bool) -> None:
             f"{percent(result.last_accuracy)}; mean of the last five: "
             f"{percent(result.mean_of_last_five)}."
         )
+    print(f"Its page: smidgen report {shlex.quote(str(run.folder.path))}")
     print(run.folder.path)
 
 

@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from smidgen.engines.plan import EpochPlan
+from smidgen.errors import EngineError
+from smidgen.recipes.recipe import Recipe
 
 State = dict[str, np.ndarray]
 """An engine's state by name: tensors as `conv1.weight`; the optimizer's moments as
@@ -68,6 +70,14 @@ class Engine(Protocol):
         """Return float32 (N, classes) class scores of uint8 (N, C, H, W) in evaluation mode."""
         ...
 
+    def planned_logits(self, plan: EpochPlan) -> np.ndarray:
+        """Return float32 (N, classes) class scores of a plan's images, as a teacher gives them.
+
+        The images are changed as the plan says and stand in its order; the network is in
+        evaluation mode and reads them with the evaluation's normalization.
+        """
+        ...
+
     def state(self) -> State:
         """Return a copy of everything that training changes."""
         ...
@@ -75,3 +85,23 @@ class Engine(Protocol):
     def load_state(self, state: State) -> None:
         """Continue from a state; raises EngineError if names or shapes do not fit."""
         ...
+
+
+def check_targets(plan: EpochPlan, recipe: Recipe) -> None:
+    """Refuse a plan whose targets do not go with its recipe.
+
+    Raises:
+        EngineError: Targets without teachers, teachers without targets, or another shape.
+    """
+    if recipe.distillation is None:
+        if plan.targets is not None:
+            raise EngineError("The plan has teachers' targets, but the recipe has no teachers.")
+        return
+    expected = (len(plan.order), recipe.network.num_classes)
+    if plan.targets is None:
+        raise EngineError("The recipe learns from teachers, but the plan has no targets of theirs.")
+    if plan.targets.shape != expected or plan.targets.dtype != np.float32:
+        raise EngineError(
+            f"The plan's targets are {plan.targets.dtype} {plan.targets.shape}; float32 "
+            f"{expected} (images, classes) are needed."
+        )

@@ -5,7 +5,7 @@ with the same learning rates and the same dropout. Row `i` of every per-image ar
 to the `i`-th image visited, that is, to image `order[i]`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,8 @@ class EpochPlan:
             geometry: clip(b * x), then clip(mean + c * (x - mean)), both to [0, 1], where mean
             is that image's after brightness.
         erasing: What is erased, or None. Applied last, before normalization.
+        targets: float32 (N, classes), the class probabilities that the teachers of a recipe
+            with distillation give the changed images; None without teachers.
     """
 
     epoch: int
@@ -44,6 +46,7 @@ class EpochPlan:
     geometry: "Geometry | None" = None
     jitter: np.ndarray | None = None
     erasing: "Erasures | None" = None
+    targets: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:
@@ -54,6 +57,24 @@ class EpochPlan:
         """Return which rows of the per-image arrays make up a batch."""
         start = step * self.batch_size
         return slice(start, min(start + self.batch_size, len(self.order)))
+
+    def picked(self, which: slice | np.ndarray) -> "EpochPlan":
+        """Return the plan with some rows of its per-image arrays; the schedule stays as it is."""
+        geometry, erasing = self.geometry, self.erasing
+        if geometry is not None:
+            geometry = replace(
+                geometry,
+                affine=geometry.affine[which],
+                elastic=None if geometry.elastic is None else geometry.elastic[which],
+            )
+        return replace(
+            self,
+            order=self.order[which],
+            geometry=geometry,
+            jitter=None if self.jitter is None else self.jitter[which],
+            erasing=None if erasing is None else replace(erasing, boxes=erasing.boxes[which]),
+            targets=None if self.targets is None else self.targets[which],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from smidgen.engines.torch_dropout import PlannedDropout
+from smidgen.engines.torch_loss import training_loss
 from smidgen.network.graph import Node
 from smidgen.network.torch_module import to_torch
 from smidgen.recipes.recipe import Recipe
@@ -17,6 +17,7 @@ def diagnose_batch(
     images: np.ndarray,
     labels: np.ndarray,
     dropout: tuple[int, int],
+    targets: np.ndarray | None = None,
 ) -> str:
     """Run a batch in training mode, forward and backward, and name the first bad place.
 
@@ -26,6 +27,7 @@ def diagnose_batch(
         images: float32 (B, C, H, W), as the network sees them.
         labels: int64 (B,).
         dropout: The plan's key and the step within the epoch.
+        targets: float32 (B, classes), the teachers' class probabilities; None without teachers.
 
     Returns:
         `the images`, an operation such as `conv2`, `the loss`, `the gradient of conv1.weight`,
@@ -43,9 +45,8 @@ def diagnose_batch(
             culprits.append(f"`{node.name}`")
 
     scores = model.scores(torch.from_numpy(images), watch)
-    loss = F.cross_entropy(
-        scores, torch.from_numpy(labels), label_smoothing=recipe.loss.label_smoothing
-    )
+    taught = None if targets is None else torch.from_numpy(targets)
+    loss = training_loss(recipe, scores, torch.from_numpy(labels), taught)
     if culprits:
         return culprits[0]
     if not loss.isfinite():

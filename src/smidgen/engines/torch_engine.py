@@ -5,13 +5,13 @@ from math import isfinite
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName
+from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_targets
 from smidgen.engines.plan import EpochPlan
 from smidgen.engines.torch_augment import augmented
 from smidgen.engines.torch_dropout import PlannedDropout
+from smidgen.engines.torch_loss import training_loss
 from smidgen.errors import EngineError, NonFiniteError
 from smidgen.network.network import Network
 from smidgen.network.torch_module import TorchNetwork, to_torch
@@ -68,6 +68,7 @@ class TorchEngine:
         On CUDA, where looking at every step would make the GPU wait, a number that is not finite
         is noticed at the epoch's end; the epoch is then run again, looking at every step.
         """
+        check_targets(plan, self.recipe)
         if self.device.type == "cpu":
             return self._run(plan, should_stop, checks=True)
         before = self.state()
@@ -93,6 +94,18 @@ class TorchEngine:
                 x = self._normalized(batch.to(self.device).float() / 255.0, split)
                 scores.append(model.scores(x).float().cpu().numpy())
         return np.concatenate(scores) if scores else np.zeros((0, self.network.num_classes), "f4")
+
+    def planned_logits(self, plan: EpochPlan) -> np.ndarray:
+        """Return float32 (N, classes) class scores of a plan's images; see the contract."""
+        self.model.eval()
+        order = torch.from_numpy(plan.order).to(self.device).long()
+        scores = np.zeros((len(order), self.network.num_classes), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(order), _EVALUATION_BATCH):
+                rows = slice(start, min(start + _EVALUATION_BATCH, len(order)))
+                x = self._normalized(augmented(self._images[order[rows]], plan, rows), "eval")
+                scores[rows] = self.model.scores(x).float().cpu().numpy()
+        return scores
 
     def state(self) -> State:
         """Return a copy of everything that training changes; see the contract."""
@@ -165,7 +178,10 @@ class TorchEngine:
         x, labels = self._batch(plan, step, order)
         self._dropout.begin(plan.dropout_key, step)
         scores = self.model.scores(x)
-        loss = self._loss(scores, labels)
+        targets = None
+        if plan.targets is not None:
+            targets = torch.from_numpy(plan.targets[plan.rows(step)]).to(self.device)
+        loss = training_loss(self.recipe, scores, labels, targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if checks and not self._is_finite(loss):
@@ -191,9 +207,6 @@ class TorchEngine:
         chosen = order[rows]
         x = self._normalized(augmented(self._images[chosen], plan, rows), "train")
         return x.contiguous(memory_format=torch.channels_last), self._labels[chosen]
-
-    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(scores, labels, label_smoothing=self.recipe.loss.label_smoothing)
 
     def _normalized(self, x: Tensor, split: SplitName) -> Tensor:
         numbers = self.recipe.normalization

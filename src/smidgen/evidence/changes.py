@@ -64,7 +64,11 @@ def _layers(verb: str, counted: "Counter[str]") -> list[str]:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    return {name: part for name, part in to_plain(recipe).items() if name not in _ASIDE}
+    plain = {name: part for name, part in to_plain(recipe).items() if name not in _ASIDE}
+    if recipe.distillation is not None:  # a teacher is named, not told in full
+        teachers = recipe.distillation.teachers
+        plain["distillation"]["teachers"] = "; ".join(str(teacher) for teacher in teachers)
+    return plain
 
 
 def _group_changes(group: str, old: Any, new: Any) -> list[str]:

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice
 from smidgen.errors import InterruptedRunError, RunError
-from smidgen.evidence.pool import SeedPool
+from smidgen.evidence.pool import RunPool
 from smidgen.evidence.proof import Proof, SeedFailure
 from smidgen.evidence.statements import STAY_EPOCHS, proof_of
-from smidgen.evidence.worker import Failed, Finished, Job, Message
+from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import Protocol, identity_of
+from smidgen.runs.record import Protocol, RunRecord, identity_of
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.interrupts import stop_on_signal
 from smidgen.training.listener import Listener
@@ -59,11 +60,14 @@ class ProveListener:
             folder, and the seeds that are trained now.
         on_message: Called with what the processes tell, in the order it comes.
         on_note: Called with a line a person should read, such as which engine was chosen.
+        on_teacher: Called before `on_start` with the recipe of teachers that are missing, and
+            their seeds; messages about these seeds follow.
     """
 
     on_start: Callable[[dict[int, RunFolder], list[int]], None] = lambda there, missing: None
     on_message: Callable[[Message], None] = lambda message: None
     on_note: Callable[[str], None] = lambda text: None
+    on_teacher: Callable[[Recipe, list[int]], None] = lambda recipe, seeds: None
 
 
 def prove(
@@ -98,13 +102,56 @@ def prove(
         if folder is not None:
             there[seed] = folder
     missing = [seed for seed in seeds if seed not in there]
+    job, tasks = Job(dataset, store, chosen), [Task(recipe, seed) for seed in missing]
+    num_workers = options.workers or num_cores()
+    if missing:
+        train_teachers(recipe, first, job, num_workers, listener)
     listener.on_start(there, missing)
-    job = Job(recipe, dataset, store, chosen)
-    runs, failures = _train_all(job, missing, options.workers or num_cores(), listener)
+    runs, failures = _train_all(job, tasks, num_workers, listener)
     if not there and not runs:
         raise RunError(f"No seed gave a run. Seed {failures[0].seed}: {failures[0].reason}")
     target = recipe.budget.target_accuracy if options.target is None else options.target
     return proof_of([*there.values(), *runs], target, options.stay_epochs, failures)
+
+
+def train_teachers(
+    recipe: Recipe, first: RunRecord, job: Job, num_workers: int, listener: ProveListener
+) -> None:
+    """Train the teachers of a recipe that the store lacks, and before them their own.
+
+    Args:
+        recipe: The student's; nothing happens if it has no teachers.
+        first: A record of the student, as `prepare` gives it.
+        job: The student's.
+        num_workers: How many processes at once.
+        listener: Told of each teacher's recipe, and what the processes tell.
+
+    Raises:
+        RunError: A teacher gave no run.
+    """
+    job = replace(job, options=replace(job.options, source=b""))  # which is the student's
+    for teacher in recipe.distillation.teachers if recipe.distillation else ():
+        missing = [
+            seed
+            for seed in teacher.seeds
+            if job.store.finished(
+                identity_of(
+                    teacher.recipe, seed, first.protocol, first.environment, first.data.sha256
+                )
+            )
+            is None
+        ]
+        if not missing:
+            continue
+        train_teachers(teacher.recipe, first, job, num_workers, listener)
+        listener.on_teacher(teacher.recipe, missing)
+        tasks = [Task(teacher.recipe, seed) for seed in missing]
+        _, failures = _train_all(job, tasks, num_workers, listener)
+        if failures:
+            raise RunError(
+                f"The teacher `{teacher.recipe.name}` with seed {failures[0].seed} gave no run: "
+                f"{failures[0].reason}"
+            )
 
 
 def num_cores() -> int:
@@ -123,12 +170,13 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 
 
 def _train_all(
-    job: Job, seeds: Sequence[int], num_workers: int, listener: ProveListener
+    job: Job, tasks: Sequence[Task], num_workers: int, listener: ProveListener
 ) -> tuple[list[RunFolder], list[SeedFailure]]:
     runs: list[RunFolder] = []
     failures: list[SeedFailure] = []
     with stop_on_signal() as stop:
-        for message in SeedPool(job, seeds, num_workers).run(stop):
+        take = partial(next, iter(tasks), None)
+        for _, message in RunPool(job, take, num_workers).run(stop):
             match message:
                 case Finished():
                     runs.append(RunFolder(job.store.root / message.run))
@@ -137,7 +185,7 @@ def _train_all(
             listener.on_message(message)
         if stop.signal_number is not None:
             raise InterruptedRunError(
-                f"Stopped with {len(runs)} of {len(seeds)} missing runs finished; the finished "
+                f"Stopped with {len(runs)} of {len(tasks)} missing runs finished; the finished "
                 "epochs of the others are saved. The same command goes on from there.",
                 stop.signal_number,
             )

@@ -1,7 +1,7 @@
 """What a person writes for "these runs" in, finished runs that differ only in the seed out."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from smidgen.engines.choose import EngineName
 from smidgen.errors import RunError, UnknownNameError
@@ -68,14 +68,22 @@ def runs_of(
         rows: What the store's index holds, where it was read before.
     """
     fingerprint = recipe.fingerprint()
-    kinds: dict[tuple[object, ...], list[IndexedRun]] = defaultdict(list)
-    for row in store.index.runs()[0] if rows is None else rows:
-        if row.fingerprint == fingerprint and row.protocol == protocol:
-            kinds[_kind(row)].append(row)
+    there = store.index.runs()[0] if rows is None else rows
+    kinds = kinds_of(
+        row for row in there if row.fingerprint == fingerprint and row.protocol == protocol
+    )
     if not kinds:
         return []
-    most = max(kinds.values(), key=lambda rows: len({row.seed for row in rows}))
+    most = max(kinds, key=lambda rows: len({row.seed for row in rows}))
     return [RunFolder(store.root / row.run) for row in most]
+
+
+def kinds_of(rows: Iterable[IndexedRun]) -> list[list[IndexedRun]]:
+    """Return rows grouped so that those of a group differ only in the seed, in order."""
+    kinds: dict[tuple[object, ...], list[IndexedRun]] = defaultdict(list)
+    for row in rows:
+        kinds[_kind(row)].append(row)
+    return list(kinds.values())
 
 
 def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list[RunFolder]:
@@ -97,13 +105,10 @@ def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list
 
 
 def _one_kind(query: str, rows: Sequence[IndexedRun]) -> Sequence[IndexedRun]:
-    kinds: dict[tuple[object, ...], list[IndexedRun]] = defaultdict(list)
-    for row in rows:
-        kinds[_kind(row)].append(row)
+    kinds = kinds_of(rows)
     current = RECIPES[rows[0].recipe].fingerprint() if rows[0].recipe in RECIPES else None
     # a recipe that was changed since, or tried with other settings, keeps its name
-    chosen = [kind for kind in kinds.values() if kind[0].fingerprint == current]
-    chosen = chosen or list(kinds.values())
+    chosen = [kind for kind in kinds if kind[0].fingerprint == current] or kinds
     if len(chosen) == 1:
         return chosen[0]
     listed = "; ".join(_describe(kind) for kind in chosen)
@@ -117,6 +122,7 @@ def _kind(row: IndexedRun) -> tuple[object, ...]:
     threads = row.threads if row.engine == "torch" else None
     return (
         row.fingerprint,
+        row.protocol,
         row.engine,
         row.device,
         threads,

@@ -9,9 +9,11 @@ from smidgen.recipes import (
     assignment7,
     era_s7,
     eva4_s5,
+    frontier,
     mnist_99_4,
     mnist_challenge,
     smidgen_recipes,
+    smidgen_teachers,
 )
 from smidgen.recipes.recipe import Recipe
 
@@ -20,17 +22,19 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         recipe.name: recipe
         for origin in (
             smidgen_recipes,
+            frontier,
             era_s7,
             eva4_s5,
             mnist_challenge,
             mnist_99_4,
             assignment7,
             anchors,
+            smidgen_teachers,
         )
         for recipe in origin.RECIPES
     }
 )
-"""Ours first, then the five origins, then the anchors."""
+"""Ours first, then the five origins, the anchors, and the teachers."""
 
 LADDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -10,6 +10,7 @@ from pydantic import Field
 from smidgen.errors import RecipeError, nearest
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Augmentation
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import (
     Budget,
     Constant,
@@ -22,7 +23,7 @@ from smidgen.recipes.parts import (
     Schedule,
     WeightAveraging,
 )
-from smidgen.values import from_json, from_plain, to_json, to_plain, value
+from smidgen.values import complete, from_json, from_plain, to_json, to_plain, value
 
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 
@@ -89,6 +90,7 @@ class Recipe:
         epochs: Passes over the training images.
         clean_epochs: How many of the last epochs go without augmentation (all, if more).
         averaging: Evaluate a moving average of the weights instead of the weights.
+        distillation: Trained networks to learn from, beside the labels.
         origin: How the origin measured itself.
         budget: What the recipe promises to keep.
         about: Where it comes from; not part of its identity.
@@ -110,6 +112,7 @@ class Recipe:
     clean_epochs: NonNegativeInt = 0
     drop_last: bool = False
     averaging: WeightAveraging | None = None
+    distillation: Distillation | None = None
     origin: OriginProtocol = OriginProtocol()
     budget: Budget = Budget()
     about: About = About()
@@ -120,6 +123,20 @@ class Recipe:
                 "`loss.name` `nll` needs `network.output` `log_softmax`, "
                 f"not `{self.network.output}`; use `cross_entropy`."
             )
+        for teacher in self.distillation.teachers if self.distillation else ():
+            self._check_teacher(teacher.recipe)
+
+    def _check_teacher(self, teacher: "Recipe") -> None:
+        for what, theirs, own in (
+            ("`dataset`", teacher.dataset, self.dataset),
+            ("`network.input_shape`", teacher.network.input_shape, self.network.input_shape),
+            ("`network.num_classes`", teacher.network.num_classes, self.network.num_classes),
+        ):
+            if theirs != own:
+                raise RecipeError(
+                    f"The teacher `{teacher.name}` has the {what} {theirs} and its student "
+                    f"{own}. A teacher sees and names what its student does; choose another."
+                )
 
     def replace(self, **changes: Any) -> "Recipe":
         """Return a copy with some fields changed; raises RecipeError as the constructor does."""
@@ -159,10 +176,19 @@ class Recipe:
         return from_plain(Recipe, plain, RecipeError, f"`--set {path}={text}`")
 
     def fingerprint(self) -> str:
-        """Return 64 hexadecimal digits over everything but `name`, `about` and `budget`."""
+        """Return 64 hexadecimal digits over everything but `name`, `about` and `budget`.
+
+        Teachers count by their own fingerprints.
+        """
         plain = to_plain(self)
         for key in ("name", "about", "budget"):
             del plain[key]
+        if self.distillation is None:
+            del plain["distillation"]  # or every run from before teachers would be another one
+        else:
+            pairs = zip(plain["distillation"]["teachers"], self.distillation.teachers, strict=True)
+            for written, teacher in pairs:
+                written["recipe"] = teacher.recipe.fingerprint()
         canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -174,6 +200,9 @@ class Recipe:
     def from_json(text: str | bytes, where: str = "") -> "Recipe":
         """Read a recipe; raises RecipeError with the path of what is wrong and the nearest key."""
         return from_json(Recipe, text, RecipeError, where)
+
+
+complete(Teacher, Distillation, Recipe, Recipe=Recipe)  # a teacher's recipe is a recipe
 
 
 def _parse(text: str) -> Any:

@@ -120,6 +120,25 @@ class DataUsed:
 
 
 @value(RunError)
+class TeacherUsed:
+    """A finished run that a student learned from.
+
+    Args:
+        run: Name of its folder, beside the student's.
+        recipe: Its recipe's name.
+        seed: Its seed.
+        identity: As in its record.
+        model_sha256: Of its `model.safetensors`.
+    """
+
+    run: str
+    recipe: str
+    seed: int
+    identity: str
+    model_sha256: str
+
+
+@value(RunError)
 class RunRecord:
     """Everything about one run.
 
@@ -142,6 +161,7 @@ class RunRecord:
         files: SHA-256 of each file beside the record; empty until the run is finished.
         results_version: The `RESULTS_VERSION` it was made with.
         source_sha256: Of `source.py`, the Python file that the network was read from, else "".
+        teachers: The runs that taught, in the order of the recipe's distillation.
     """
 
     recipe: Recipe
@@ -161,6 +181,7 @@ class RunRecord:
     files: dict[str, str] = Field(default_factory=dict)
     results_version: int = RESULTS_VERSION
     source_sha256: str = ""
+    teachers: tuple[TeacherUsed, ...] = ()
 
     def to_json(self) -> str:
         """Return the content of `record.json`: the fields, and `sha256` over all of them."""

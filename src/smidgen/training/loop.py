@@ -2,16 +2,23 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice, choose_engine, default_threads
-from smidgen.errors import BudgetError, DataError, RunError
+from smidgen.errors import BudgetError, DataError, RecipeError, RunError
 from smidgen.files import locked
 from smidgen.network.trace import trace
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import RESULTS_VERSION, DataUsed, Protocol, RunRecord, identity_of
+from smidgen.runs.record import (
+    RESULTS_VERSION,
+    DataUsed,
+    Protocol,
+    RunRecord,
+    TeacherUsed,
+    identity_of,
+)
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.training.environment import describe_environment
 from smidgen.training.listener import Listener
@@ -59,6 +66,9 @@ def train(
 ) -> Run:
     """Train one model, or continue where an interrupted run of the same identity stopped.
 
+    Teachers that the store lacks are trained first, under the same protocol and with the same
+    engine; their time is not part of this run's.
+
     The same recipe, data, seed, protocol and engine give the same bits (for torch: with the
     same number of threads). A finished run is never done again: it is returned as it is.
 
@@ -67,12 +77,19 @@ def train(
         DataError: The images do not fit the network.
         EngineError: The engine asked for cannot run here.
         NonFiniteError: A loss or gradient was NaN or infinite.
+        RecipeError: Teachers under the `origin` protocol.
         InterruptedRunError: SIGINT or SIGTERM came; the last finished epoch is saved.
         StorageError: A file could not be written; the last finished epoch is saved.
     """
     options, listener = options or TrainOptions(), listener or Listener()
     started = time.perf_counter()
     record, splits = prepare(recipe, dataset, seed, options, listener)
+    there = store.finished(record.identity)
+    if there is not None:
+        return Run(there, there.record(), was_there=True)
+    if recipe.distillation is not None:
+        record = _with_teachers(record, dataset, store, listener)
+        started = time.perf_counter()
     folder = store.partial(run_name(recipe.name, seed, record.identity))
     return _sit(store, folder, record, splits, listener, started, options.source)
 
@@ -109,7 +126,42 @@ def resume(folder: RunFolder, dataset: Dataset, listener: Listener | None = None
             f"version {RESULTS_VERSION}: other numbers would come out. Train it anew."
         )
     store = RunStore(folder.path.resolve().parent)
+    if record.recipe.distillation is not None:
+        record = _with_teachers(record, dataset, store, listener)
+        started = time.perf_counter()
     return _sit(store, folder, record, splits, listener, started)
+
+
+def _with_teachers(
+    record: RunRecord, dataset: Dataset, store: RunStore, listener: Listener
+) -> RunRecord:
+    """Return a record with the runs that teach, those that are missing trained now."""
+    assert record.recipe.distillation is not None
+    used = []
+    for recipe, seed in record.recipe.distillation.runs():
+        run = _teacher(recipe, seed, record, dataset, store, listener)
+        model = run.record.files["model.safetensors"]
+        used.append(TeacherUsed(run.folder.name, recipe.name, seed, run.record.identity, model))
+    return replace(record, teachers=tuple(used))
+
+
+def _teacher(
+    recipe: Recipe,
+    seed: int,
+    student: RunRecord,
+    dataset: Dataset,
+    store: RunStore,
+    listener: Listener,
+) -> Run:
+    told = listener.teacher or Listener(on_note=listener.on_note)
+
+    def on_start(begun: RunRecord) -> None:
+        listener.on_note(f"First the teacher `{recipe.name}`, seed {seed}.")
+        told.on_start(begun)
+
+    used = student.environment
+    options = TrainOptions(student.protocol, used.engine, used.device, used.threads)
+    return train(recipe, dataset, store, seed, options, replace(told, on_start=on_start))
 
 
 def _sit(
@@ -121,9 +173,6 @@ def _sit(
     started: float,
     source: bytes = b"",
 ) -> Run:
-    there = store.finished(record.identity)
-    if there is not None:
-        return Run(there, there.record(), was_there=True)
     with locked(
         store.lock_path(folder.name), wait=False, owner=f"The run `{folder.name}`", remove=True
     ):
@@ -140,11 +189,18 @@ def prepare(
 ) -> tuple[RunRecord, ProtocolSplits]:
     """Return the record of a run before its first epoch, and its images; trains nothing.
 
+    The record does not name the runs that teach yet.
+
     Raises:
         SmidgenError: As `train`, for what can be known before.
     """
     totals = trace(recipe.network).totals
     _keep_budget(recipe, totals.num_params)
+    if recipe.distillation is not None and options.protocol == "origin":
+        raise RecipeError(
+            f"`{recipe.name}` learns from teachers, which no origin had: `--protocol origin` says "
+            "nothing of the images that teachers may see. Use `final` or `tune`."
+        )
     splits = splits_for(options.protocol, recipe, dataset)
     engine, obstacle = choose_engine(recipe, options.engine, options.device)
     if obstacle:

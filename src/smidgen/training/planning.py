@@ -1,6 +1,7 @@
 """`plan`: draw everything random and look up everything scheduled about one epoch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -23,6 +24,8 @@ from smidgen.recipes.parts import Normalization
 from smidgen.recipes.recipe import Recipe
 from smidgen.training.schedules import rates
 
+_BANK_SEED = 0
+"""Draws the changes that every seed of a recipe with a bank shares."""
 _ATTEMPTS = 10
 """How often a random rectangle is drawn before giving up, as the field's libraries do."""
 
@@ -45,17 +48,48 @@ def plan(
         order = order[: num_steps * recipe.batch_size]
     num_steps = ceil(len(order) / recipe.batch_size)
     scheduled = rates(recipe, epoch, num_steps, history)
-    is_clean = epoch > recipe.epochs - recipe.clean_epochs
-    augmentation = Augmentation() if is_clean else recipe.augmentation
-    size = recipe.network.input_shape[1:]
-    return EpochPlan(
-        epoch=epoch,
+    shared = shared_images(recipe, epoch, num_images)
+    drawn = _images(recipe, seed, epoch, order) if shared is None else shared.picked(order)
+    return replace(
+        drawn,
         first_step=(epoch - 1) * num_steps,
-        batch_size=recipe.batch_size,
-        order=order,
         lr=scheduled.lr,
         momentum=scheduled.momentum,
         dropout_key=key32(seed, "dropout", epoch),
+    )
+
+
+def shared_images(recipe: Recipe, epoch: int, num_images: int) -> EpochPlan | None:
+    """Return a plan of all images, in their own order, if every seed sees them changed alike.
+
+    That is so in clean epochs, and in every epoch if the distillation has a bank. The plan has
+    no steps; epochs whose images are changed alike have equal arrays.
+    """
+    order = np.arange(num_images, dtype=np.int32)
+    if _is_clean(recipe, epoch):
+        return _images(recipe, _BANK_SEED, epoch, order)
+    if recipe.distillation is None or recipe.distillation.bank_epochs is None:
+        return None
+    in_bank = 1 + (epoch - 1) % recipe.distillation.bank_epochs
+    return replace(_images(recipe, _BANK_SEED, in_bank, order), epoch=epoch)
+
+
+def _is_clean(recipe: Recipe, epoch: int) -> bool:
+    return epoch > recipe.epochs - recipe.clean_epochs
+
+
+def _images(recipe: Recipe, seed: int, epoch: int, order: np.ndarray) -> EpochPlan:
+    """Return a plan without steps: which image comes when, and how each is changed."""
+    augmentation = Augmentation() if _is_clean(recipe, epoch) else recipe.augmentation
+    size = recipe.network.input_shape[1:]
+    return EpochPlan(
+        epoch=epoch,
+        first_step=0,
+        batch_size=recipe.batch_size,
+        order=order,
+        lr=np.zeros(0),
+        momentum=np.zeros(0),
+        dropout_key=0,
         geometry=_geometry(augmentation, recipe.normalization, seed, epoch, len(order), size),
         jitter=_jitter(augmentation, seed, epoch, len(order)),
         erasing=_erasing(augmentation, recipe.normalization, seed, epoch, len(order), size),

@@ -25,8 +25,8 @@ def write_replay(
 ) -> NonFiniteError:
     """Rerun the batch in torch, write what a rerun needs, and return the error to raise.
 
-    The file holds the batch as the network saw it, its labels, and the engine's state from
-    before the step (on CUDA: from before the epoch).
+    The file holds the batch as the network saw it, its labels, its teachers' targets if there
+    are any, and the engine's state from before the step (on CUDA: from before the epoch).
     """
     from smidgen.engines.torch_diagnosis import diagnose_batch
     from smidgen.engines.torch_engine import TorchEngine
@@ -35,7 +35,8 @@ def write_replay(
     images, labels = oracle.batch(plan, error.step)
     state = engine.state()
     dropout = (plan.dropout_key, error.step)
-    culprit = diagnose_batch(record.recipe, state, images, labels, dropout)
+    targets = None if plan.targets is None else plan.targets[plan.rows(error.step)]
+    culprit = diagnose_batch(record.recipe, state, images, labels, dropout, targets)
     path = folder.path / REPLAY
     tensors = {f"state/{name}": array for name, array in state.items()}
     metadata = {
@@ -44,7 +45,10 @@ def write_replay(
         "dropout": json.dumps(dropout),
         "culprit": culprit,
     }
-    save_tensors(path, tensors | {"images": images, "labels": labels}, metadata)
+    tensors |= {"images": images, "labels": labels}
+    if targets is not None:
+        tensors["targets"] = targets
+    save_tensors(path, tensors, metadata)
     return NonFiniteError(
         f"Training met a number that is not finite in epoch {plan.epoch}, step "
         f"{error.step + 1} of {plan.num_steps}, first in {culprit} (learning rate "
@@ -72,4 +76,5 @@ def replay(path: Path) -> str:
         if name.startswith("state/")
     }
     key, step = json.loads(metadata["dropout"])
-    return diagnose_batch(recipe, state, tensors["images"], tensors["labels"], (key, step))
+    images, labels, targets = tensors["images"], tensors["labels"], tensors.get("targets")
+    return diagnose_batch(recipe, state, images, labels, (key, step), targets)

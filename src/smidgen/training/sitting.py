@@ -21,13 +21,14 @@ from smidgen.training.planning import plan
 from smidgen.training.replay import write_replay
 from smidgen.training.results import best_index, result_of
 from smidgen.training.splits import ProtocolSplits
+from smidgen.training.teachers import Teachers
 
 
 class Sitting:
     """One sitting of one run.
 
     Args:
-        record: What is trained, and where; without epochs and result.
+        record: What is trained, by whom, and where; without epochs and result.
         splits: The images.
         folder: Where the unfinished run stands, or will stand.
         listener: Told how it goes on.
@@ -49,11 +50,14 @@ class Sitting:
         self.weights: WeightsName = "ema" if self.recipe.averaging is not None else "raw"
         self._started, self._source = started, source
         self._seconds_before = 0.0
+        self._teachers: Teachers | None = None
 
     def run(self) -> RunRecord:
         """Train what is left, write the results and return the finished record."""
         engine = self._make_engine()
         self._begin()
+        if self.recipe.distillation is not None:
+            self._teachers = Teachers(self.record, self.splits.train, self.folder.path)
         progress = restore_newest(
             self.folder, engine, self.record, self.listener.on_note, self.splits.selects_on_test
         )
@@ -94,6 +98,12 @@ class Sitting:
             return
         # the network decides the identity; the source is that with which it began
         self.record = replace(self.record, started=begun.started, source_sha256=begun.source_sha256)
+        hashes = [[used.model_sha256 for used in each.teachers] for each in (begun, self.record)]
+        if hashes[0] != hashes[1]:
+            raise RunError(
+                f"`{self.folder.name}` began with teachers of other weights than those here. "
+                "Put their runs back, or remove this unfinished run and train it anew."
+            )
         if begun.environment != self.record.environment:
             self.listener.on_note(
                 "This run began with other software or on another machine; its bits may differ "
@@ -108,6 +118,7 @@ class Sitting:
             history = [done.train_accuracy for done in progress.epochs]
         planned = plan(self.recipe, self.record.seed, epoch, history, len(self.splits.train))
         start = time.perf_counter()
+        planned = self._taught(planned, stop)
         stats = self._train(engine, planned, stop)
         trained = time.perf_counter()
         evaluation = self._evaluate(engine, planned)
@@ -126,6 +137,14 @@ class Sitting:
             lr_last=float(planned.lr[-1]),
         )
 
+    def _taught(self, planned: EpochPlan, stop: StopRequest) -> EpochPlan:
+        if self._teachers is None:
+            return planned
+        targets = self._teachers.targets(planned, stop)
+        if targets is None:
+            self._stop_within(planned, stop)
+        return replace(planned, targets=targets)
+
     def _train(self, engine: Engine, planned: EpochPlan, stop: StopRequest) -> EpochStats:
         def should_stop() -> bool:
             self.listener.on_step(engine.steps_done, planned.num_steps)
@@ -138,7 +157,7 @@ class Sitting:
                 self.folder, self.record, engine, self.splits.train, planned, error
             ) from error
         if stats.stopped or stop():
-            self._interrupt(stop, f"Stopped in epoch {planned.epoch}; {_saved(planned.epoch - 1)}.")
+            self._stop_within(planned, stop)
         return stats
 
     def _evaluate(self, engine: Engine, planned: EpochPlan) -> Evaluation:
@@ -151,6 +170,9 @@ class Sitting:
                 planned.num_steps - 1,
             )
         return evaluate(logits, split.labels)
+
+    def _stop_within(self, planned: EpochPlan, stop: StopRequest) -> NoReturn:
+        self._interrupt(stop, f"Stopped in epoch {planned.epoch}; {_saved(planned.epoch - 1)}.")
 
     def _interrupt(self, stop: StopRequest, what: str) -> NoReturn:
         assert stop.signal_number is not None

@@ -104,7 +104,7 @@ def distance_to_tie(model: TorchNetwork, x: torch.Tensor) -> float:
         values[node.index] = out  # type: ignore[attr-defined]
         given = values[node.inputs[0]]  # type: ignore[attr-defined]
         match node.layer:  # type: ignore[attr-defined]
-            case L.BatchNorm() if float(given.var(dim=(0, 2, 3)).min()) < 1e-9:
+            case L.BatchNorm() if float(given.movedim(1, 0).flatten(1).var(dim=1).min()) < 1e-9:
                 constant_norms += 1
             case L.ReLU() | L.LeakyReLU() | L.PReLU():
                 positive = given[given != 0]

@@ -1,5 +1,7 @@
 """Updates, augmentation, whole steps and what happens when something goes wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from smidgen.engines.torch_engine import TorchEngine
 from smidgen.errors import EngineError, NonFiniteError
 from smidgen.network import layers as L
 from smidgen.network.network import Network
-from smidgen.recipes.parts import SGD, Adam, AdamW, Optimizer, WeightAveraging
+from smidgen.recipes.parts import SGD, Adam, AdamW, Normalization, Optimizer, WeightAveraging
 
 from .conftest import QUICK, data_for, plan_of, recipe_of
 
@@ -188,6 +190,25 @@ PLANS = {
         "erasing": Erasures(np.array([[1, 2, 3, 4], [0, 0, 0, 0]] * 50, dtype=np.int32), 0.7)
     },
 }
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_planned_logits_are_those_of_the_torch_engine(name: str) -> None:
+    """A teacher says the same of changed images on both engines, read as in an evaluation."""
+    recipe = recipe_of(NET, averaging=WeightAveraging(0.9)).replace(
+        normalization=Normalization(0.1, 0.3, 0.2, 0.5)
+    )
+    engines = [NativeEngine(NET, recipe, *DATA, threads=2, compile_options=QUICK)]
+    engines += [TorchEngine(NET, recipe, *DATA)]  # type: ignore[list-item]
+    engines[0].train_epoch(plan_of(100, 10), never)
+    engines[1].load_state(engines[0].state())
+    plan = replace(plan_of(100, 10), **PLANS[name])
+    plan = plan.picked(np.random.default_rng(1).permutation(100)[:73])
+
+    ours, theirs = (engine.planned_logits(plan) for engine in engines)
+
+    assert ours.shape == (73, 4)
+    assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 9, 14)])

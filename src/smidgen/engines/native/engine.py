@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName
+from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_targets
 from smidgen.engines.native.codegen import Program, generate
 from smidgen.engines.native.compiler import (
     CompileOptions,
@@ -15,7 +15,7 @@ from smidgen.engines.native.compiler import (
     lanes_of_host,
     load_library,
 )
-from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, plan_arrays, schedule_of
+from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, schedule_of, set_changes
 from smidgen.engines.native.layout import evaluation_numbers
 from smidgen.engines.native.model_state import ModelState
 from smidgen.engines.plan import EpochPlan
@@ -102,6 +102,7 @@ class NativeEngine:
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""
+        check_targets(plan, self.recipe)
         job, kept = self._training_job(plan)
         self._run("smidgen_train", job, should_stop)
         del kept
@@ -116,6 +117,7 @@ class NativeEngine:
 
     def gradients(self, plan: EpochPlan, step: int = 0) -> tuple[float, Tensors]:
         """Return mean loss and every parameter's gradient of one batch, changing nothing."""
+        check_targets(plan, self.recipe)
         job, kept = self._training_job(plan)
         job.first_step, job.num_steps, job.updates = step, step + 1, 0
         self._run("smidgen_train", job, lambda: False)
@@ -152,13 +154,25 @@ class NativeEngine:
         images = np.ascontiguousarray(images, dtype=np.uint8)
         _check_images(self.network, images)
         tensors = self._model.tensors if weights == "raw" else self._model.average
+        return self._scores(self._job(1), images, len(images), tensors, split)
+
+    def planned_logits(self, plan: EpochPlan) -> np.ndarray:
+        """Return float32 (N, classes) class scores of a plan's images; see the contract."""
+        job = self._job(1)
+        kept = set_changes(job, plan, len(self._images), self.network.input_shape)
+        scores = self._scores(job, self._images, len(plan.order), self._model.tensors, "eval")
+        del kept
+        return scores
+
+    def _scores(
+        self, job: Job, images: np.ndarray, num_images: int, tensors: Tensors, split: SplitName
+    ) -> np.ndarray:
         numbers = evaluation_numbers(
             self.program.evaluation, self.program.evaluation_layout, tensors
         )
-        scores = np.zeros((len(images), self.network.num_classes), dtype=np.float32)
-        job = self._job(1)
+        scores = np.zeros((num_images, self.network.num_classes), dtype=np.float32)
         job.images, job.weights, job.scores = map(address, (images, numbers, scores))
-        job.num_images = len(images)
+        job.num_images = num_images
         self._normalize(job, split)
         self._run("smidgen_evaluate", job, lambda: False)
         return scores
@@ -200,8 +214,8 @@ class NativeEngine:
         """Return the job and the arrays that must live as long as it runs."""
         blocks = -(-min(plan.batch_size, max(len(plan.order), 1)) // self.program.lanes)
         job, model, recipe = self._job(blocks), self._model, self.recipe
-        arrays = plan_arrays(plan, len(self._images), self.network.input_shape)
-        arrays |= {
+        changes = set_changes(job, plan, len(self._images), self.network.input_shape)
+        arrays: dict[str, np.ndarray | None] = {
             "schedule": schedule_of(plan, recipe, model.step),
             "images": self._images,
             "labels": self._labels,
@@ -218,11 +232,10 @@ class NativeEngine:
             setattr(job, name, address(array))
         job.num_images, job.num_steps = len(plan.order), plan.num_steps
         job.batch_size, job.dropout_key = plan.batch_size, plan.dropout_key
-        if plan.geometry is not None:
-            job.fill = plan.geometry.fill
-            job.nearest = int(plan.geometry.interpolation == "nearest")
-        job.level = 0.0 if plan.erasing is None else plan.erasing.level
         job.label_smoothing = recipe.loss.label_smoothing
+        if recipe.distillation is not None:
+            job.teachers_share = recipe.distillation.weight
+            job.temperature = recipe.distillation.temperature
         optimizer = recipe.optimizer
         job.optimizer, job.weight_decay = OPTIMIZERS[optimizer.kind], optimizer.weight_decay
         if isinstance(optimizer, SGD):
@@ -232,7 +245,7 @@ class NativeEngine:
             job.eps = optimizer.eps
         job.updates = 1
         self._normalize(job, "train")
-        return job, list(arrays.values())
+        return job, [*changes, *arrays.values()]
 
     def _normalize(self, job: Job, split: SplitName) -> None:
         numbers = self.recipe.normalization

@@ -17,6 +17,7 @@ typedef struct {
     const int32_t *labels, *order;
     const float *affine, *elastic, *jitter;
     const int32_t *boxes;
+    const float *targets; /* rows of classes, in the plan's order; NULL without teachers */
     const Schedule *schedule;
     /* the model's state, flat, in the network's order */
     float *weights, *statistics, *gradient, *first_moment, *second_moment;
@@ -28,7 +29,8 @@ typedef struct {
     float *scores;
     /* sizes and settings */
     int64_t num_images, batch_size, first_step, num_steps;
-    float mean, inverse_std, fill, level, label_smoothing, weight_decay, beta2, rest_beta2, eps;
+    float mean, inverse_std, fill, level, label_smoothing, teachers_share, temperature;
+    float weight_decay, beta2, rest_beta2, eps;
     int32_t nearest, optimizer, nesterov, updates, threads;
     uint32_t dropout_key;
     /* shared between threads, and results */

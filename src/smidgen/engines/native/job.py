@@ -18,6 +18,7 @@ _POINTERS = (
     "elastic",
     "jitter",
     "boxes",
+    "targets",
     "schedule",
     "weights",
     "statistics",
@@ -41,6 +42,8 @@ _FLOATS = (
     "fill",
     "level",
     "label_smoothing",
+    "teachers_share",
+    "temperature",
     "weight_decay",
     "beta2",
     "rest_beta2",
@@ -100,10 +103,13 @@ def aligned(count: int, dtype: type[np.generic] | np.dtype[np.generic]) -> np.nd
     return memory[start : start + size].view(dtype)
 
 
-def plan_arrays(
-    plan: EpochPlan, num_images: int, image_shape: Shape
-) -> dict[str, np.ndarray | None]:
-    """Return a plan's arrays as C reads them, by the job's field names; None where there is none.
+def set_changes(
+    job: Job, plan: EpochPlan, num_images: int, image_shape: Shape
+) -> list[np.ndarray | None]:
+    """Tell a job which images come and how they are changed.
+
+    Returns:
+        The arrays that must live as long as the job.
 
     Raises:
         EngineError: An image or a box that does not exist, which C would look for in memory.
@@ -115,13 +121,20 @@ def plan_arrays(
         ends = erasing.boxes[:, :2] + erasing.boxes[:, 2:]
         if erasing.boxes.min(initial=0) < 0 or np.any(ends > np.array(image_shape[1:])):
             raise EngineError("The plan erases a box that reaches beyond the image.")
-    return {
+        job.level = erasing.level
+    if geometry is not None:
+        job.fill, job.nearest = geometry.fill, int(geometry.interpolation == "nearest")
+    arrays = {
         "order": np.ascontiguousarray(plan.order, dtype=np.int32),
         "affine": None if geometry is None else _floats(geometry.affine),
         "elastic": None if geometry is None else _floats(geometry.elastic),
         "jitter": _floats(plan.jitter),
         "boxes": None if erasing is None else np.ascontiguousarray(erasing.boxes, np.int32),
+        "targets": _floats(plan.targets),
     }
+    for name, array in arrays.items():
+        setattr(job, name, address(array))
+    return list(arrays.values())
 
 
 def schedule_of(plan: EpochPlan, recipe: Recipe, steps_before: int) -> np.ndarray:

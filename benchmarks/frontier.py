@@ -1,0 +1,94 @@
+"""Put the frontier together: `docs/results/frontier.{json,md}`.
+
+    python benchmarks/proofs.py smidgen/3k ...   # trains; 20 random seeds each
+    python benchmarks/frontier.py                # trains nothing
+
+Takes every recipe of `smidgen/` that is proven (`proofs.json`), counts it by every rule, and adds
+how many candidates of its size were looked at on `valid` (`frontier_choice.json`, `quick.json`).
+"""
+
+import json
+from pathlib import Path
+
+from smidgen.files import write_atomically
+from smidgen.network.trace import trace
+from smidgen.recipes.catalogue import get_recipe
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
+
+def main() -> None:
+    proofs = json.loads((RESULTS / "proofs.json").read_text())["proofs"]
+    seen = _candidates_seen()
+    rows = [_row(proof, seen) for proof in proofs if proof["recipe"].startswith("smidgen/")]
+    rows.sort(key=lambda row: (row["num_params"], row["engine"]))
+    content = {"command": "python benchmarks/frontier.py", "rows": rows}
+    write_atomically(RESULTS / "frontier.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(RESULTS / "frontier.md", _markdown(rows).encode())
+
+
+def _candidates_seen() -> dict[str, int]:
+    seen = {"smidgen/quick": len(json.loads((RESULTS / "quick.json").read_text())["rows"])}
+    for row in json.loads((RESULTS / "frontier_choice.json").read_text())["rows"]:
+        name = f"smidgen/{row['size']}"
+        seen[name] = seen.get(name, 0) + 1
+    return seen
+
+
+def _row(proof: dict, seen: dict[str, int]) -> dict:
+    totals = trace(get_recipe(proof["recipe"]).network).totals
+    accuracy = proof["accuracy"]
+    return {
+        "recipe": proof["recipe"],
+        "num_params": totals.num_params,
+        "folded": totals.folded,
+        "keras_total": totals.keras_total,
+        "num_buffers": totals.num_buffers,
+        "num_macs": totals.num_macs,
+        "epochs": proof["epochs"],
+        "engine": proof["engine"],
+        **{key: accuracy[key] for key in ("n", "mean", "sd", "minimum", "maximum", "interval")},
+        "seconds_per_run": proof["train_seconds"]["median"],
+        "candidates_seen": seen.get(proof["recipe"]),
+    }
+
+
+def _markdown(rows: list[dict]) -> str:
+    lines = [
+        "# The frontier",
+        "",
+        "`python benchmarks/frontier.py`: our proven recipes by size. Mean test accuracy after the",
+        "last epoch in percent, random seeds 1 to n, trained on all 60,000 images; *interval*:",
+        "95 %, Student's t. *Folded*: with every batch norm merged where that is exact.",
+        "*Candidates*: how many recipes of this size were looked at on `valid` before",
+        "([frontier_choice.md](frontier_choice.md), [quick.md](quick.md)); none on the test set.",
+        "",
+        "| recipe | parameters | folded | Keras total | MACs | epochs | engine | n | mean |"
+        " interval | sd | min | max | seconds per run | candidates |",
+        "|---|--:|--:|--:|--:|--:|---|--:|--:|---|--:|--:|--:|--:|--:|",
+    ]
+    lines += [_line(row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict) -> str:
+    low, high = row["interval"]["low"], row["interval"]["high"]
+    cells = [
+        f"`{row['recipe']}`",
+        *(f"{row[key]:,}" for key in ("num_params", "folded", "keras_total", "num_macs")),
+        str(row["epochs"]),
+        row["engine"],
+        str(row["n"]),
+        f"**{100 * row['mean']:.3f}**",
+        f"{100 * low:.3f} to {100 * high:.3f}",
+        f"{100 * row['sd']:.3f}",
+        f"{100 * row['minimum']:.2f}",
+        f"{100 * row['maximum']:.2f}",
+        f"{row['seconds_per_run']:.1f}",
+        str(row["candidates_seen"] or "–"),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
