@@ -10,6 +10,7 @@ Results: `docs/results/frontier_choice.{json,md}`.
 """
 
 import argparse
+import dataclasses
 import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -18,7 +19,21 @@ from statistics import mean, stdev
 
 from smidgen.data import load_dataset
 from smidgen.files import write_atomically
-from smidgen.network.layers import Dense, Flatten, GlobalAvgPool, LeakyReLU, PReLU
+from smidgen.network.blocks import Repeat
+from smidgen.network.layers import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    LeakyReLU,
+    MaxPool,
+    Multiply,
+    PReLU,
+    ReLU,
+    SeparableConv,
+)
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.recipes.augmentation import (
@@ -29,6 +44,7 @@ from smidgen.recipes.augmentation import (
     Shear,
     Translation,
 )
+from smidgen.recipes.catalogue import get_recipe
 from smidgen.recipes.frontier import tower
 from smidgen.recipes.parts import AdamW, Linear, WeightAveraging
 from smidgen.recipes.recipe import Recipe
@@ -47,6 +63,11 @@ def leaky(network: Network, slope: float = 0.1) -> Network:
     """Return the network with a fixed slope in place of every PReLU."""
     layers = (LeakyReLU(slope) if isinstance(x, PReLU) else x for x in network.layers)
     return Network(tuple(layers))
+
+
+def sloped(network: Network) -> Network:
+    """Return the network with a PReLU in place of every ReLU."""
+    return Network(tuple(PReLU() if isinstance(x, ReLU) else x for x in network.layers))
 
 
 def with_dense(network: Network) -> Network:
@@ -81,9 +102,83 @@ def of(
     )
 
 
+def shared(stem: int, width: int, times: int) -> Network:
+    """Return a tower of one early convolution whose body is one block, applied several times."""
+    block = tower((), (width,), 0).layers[1:4]
+    padded = (dataclasses.replace(block[0], padding=1), *block[1:])
+    one = tower((stem,), (width,), 0).layers
+    return Network((*one[:-HEAD_LAYERS], Repeat(padded, times), *one[-HEAD_LAYERS:]))
+
+
+def chain(*parts: object, head: str = "separable", factor: float = 10.0) -> Network:
+    """Return a network of one path, for sizes at which every parameter is argued about.
+
+    Args:
+        parts: A width is a 3x3 convolution (separable after the first); `(width, "padded")` the
+            same with padding; `(width, "rank 1")` has depthwise kernels of 3x1 and 1x3; "max" and
+            "average" pool.
+        head: "separable" or "point" convolutions to ten maps, or a "dense" layer.
+        factor: What the scores are multiplied by; the head's norm learns no scale.
+    """
+    layers: list = []
+    for part in parts:
+        if part in ("max", "average"):
+            layers.append(MaxPool(2) if part == "max" else AvgPool(2))
+            continue
+        width, how = part if isinstance(part, tuple) else (part, "")
+        if not layers:
+            layers.append(Conv(width, 3))
+        elif how == "rank 1":
+            before = next(x.out_channels for x in reversed(layers) if hasattr(x, "out_channels"))
+            layers += [Conv(before, (3, 1), groups=before), Conv(before, (1, 3), groups=before)]
+            layers.append(Conv(width, 1))
+        else:
+            layers.append(SeparableConv(width, 3, padding=int(how == "padded"), bias=False))
+        layers += [BatchNorm(scale=False), PReLU()]
+    if head == "dense":
+        return Network((*layers, GlobalAvgPool(), Flatten(), Dense(10)))
+    layers.append(Conv(10, 1) if head == "point" else SeparableConv(10, 3, bias=False))
+    layers += [BatchNorm(scale=False), LeakyReLU(0.1)]
+    return Network((*layers, GlobalAvgPool(), Flatten(), Multiply(factor)))
+
+
 T1, T3 = tower((6,), (10, 9, 10, 9)), tower((8, 8), (18, 18, 18, 20))
+T5, T10 = tower((10, 10), (27, 26, 27, 27)), tower((12, 12), (43, 42, 42, 42))
+QUICK = get_recipe("smidgen/quick").network
+T2 = tower((7, 7), (14, 13, 14, 13))
 SMALL = {"epochs": 40, "lr": 0.04, "clean_epochs": 5, "transforms": MILD}
+FAST = {**SMALL, "lr": 0.08, "clean_epochs": 3}
+LIGHT = (Rotation(5.0), Scaling(0.95, 1.05), Translation(1.0))
+SLOW = {**SMALL, "epochs": 60, "clean_epochs": 8}
+LATE = (5, "max", 6, 6, "max", (7, "padded"))
+RANK_1 = ((6, "rank 1"), (7, "rank 1"), (7, "rank 1"))
 CANDIDATES: dict[str, dict[str, Recipe]] = {
+    "500": {
+        "PReLU, four": of(tower((5,), (5, 5, 5, 5)), **{**FAST, "epochs": 80}),
+        "PReLU, three": of(tower((5,), (6, 6, 6)), **{**FAST, "epochs": 80}),
+        "leaky 0.1, four": of(leaky(tower((5,), (5, 5, 6, 5))), **{**FAST, "epochs": 80}),
+        "leaky 0.1, three": of(leaky(tower((6,), (6, 6, 6))), **{**FAST, "epochs": 80}),
+        "PReLU, three, 40 epochs": of(tower((5,), (6, 6, 6)), **FAST),
+        "no scale in the head": of(chain(5, "max", 6, 7, 6, factor=4.0), **FAST),
+        "no scale, lr 0.04": of(chain(5, "max", 6, 7, 6, factor=4.0), **{**FAST, "lr": 0.04}),
+        "no scale, times 10": of(chain(5, "max", 6, 7, 6), **FAST),
+        "two pools, times 4": of(chain(6, "max", 8, "max", 8, factor=4.0), **FAST),
+        "two pools": of(chain(6, "max", 8, "max", 8), **FAST),
+        "late pool, times 4": of(chain(*LATE, factor=4.0), **FAST),
+        "late pool": of(chain(*LATE), **FAST),
+        "late pool, 60 epochs, lr 0.04": of(chain(*LATE), **SLOW),
+        "late pool, leaky 0.1, wider": of(leaky(chain(6, "max", 6, 7, *LATE[-2:])), **SLOW),
+        "average pool": of(chain(6, "average", 6, 6, 6, factor=4.0), **FAST),
+        "rank 1, times 4": of(chain(6, "max", *RANK_1, factor=4.0), **FAST),
+        "rank 1": of(chain(6, "max", *RANK_1), **FAST),
+        "point head": of(chain(5, "max", 7, 7, 7, head="point", factor=4.0), **FAST),
+        "dense head": of(chain(6, "max", 7, 7, 7, head="dense"), **FAST),
+        "dense head, two pools": of(
+            chain(6, "max", 7, "max", (7, "padded"), (7, "padded"), head="dense"), **FAST
+        ),
+        "leaky 0.1, growing, 60 epochs": of(leaky(chain(5, "max", 6, 6, 8)), **SLOW),
+        "PReLU, growing, 60 epochs": of(chain(5, "max", 6, 6, 7), **SLOW),
+    },
     "1k": {
         "leaky 0.1": of(leaky(tower((6,), (10, 10, 10, 10))), **SMALL),
         "PReLU": of(T1, **SMALL),
@@ -94,6 +189,20 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
         "PReLU, lr 0.08": of(T1, **{**SMALL, "lr": 0.08}),
         "PReLU, lr 0.15": of(T1, **{**SMALL, "lr": 0.15}),
         "PReLU, lr 0.08, stronger": of(T1, 40, 0.08, 3),
+        "PReLU, lr 0.08, three clean": of(T1, **FAST),
+        "PReLU, lr 0.08, average": of(T1, **FAST, averaging=WeightAveraging(0.995)),
+        "shared, 15 x 3": of(shared(6, 15, 3), **FAST),
+        "shared, 16 x 2": of(shared(6, 16, 2), **FAST),
+        "shared, stem 8, 14 x 3": of(shared(8, 14, 3), **FAST),
+        "batch 128, lr 0.04": of(T1, **{**FAST, "lr": 0.04}, batch_size=128),
+        "batch 512, lr 0.08": of(T1, **FAST, batch_size=512),
+        "batch 512, lr 0.12": of(T1, **{**FAST, "lr": 0.12}, batch_size=512),
+        "batch 1024, lr 0.12": of(T1, **{**FAST, "lr": 0.12}, batch_size=1024),
+        "lighter augmentation": of(T1, **{**FAST, "transforms": LIGHT}),
+        "weight decay 0.01": of(T1, **FAST, weight_decay=0.01),
+        "80 epochs, lr 0.05": of(T1, **{**FAST, "epochs": 80, "lr": 0.05}),
+        "100 epochs": of(T1, **{**FAST, "epochs": 100}),
+        "100 epochs, stronger": of(T1, 100, 0.08, 3),
     },
     "2.5k-15": {
         "leaky 0.1": of(leaky(tower((8, 8), (16, 16, 16, 16)))),
@@ -114,6 +223,25 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
         "PReLU": of(T3),
         "PReLU, elastic, decay": of(T3, transforms=BENT, weight_decay=0.01),
         "PReLU, lr 0.06": of(T3, lr=0.06),
+    },
+    "5k": {
+        "PReLU": of(T5),
+        "PReLU, elastic, one clean": of(T5, transforms=BENT, clean_epochs=1),
+    },
+    "10k": {
+        "leaky 0.1": of(leaky(tower((12, 12), (42, 42, 42, 42)))),
+        "leaky 0.1, elastic, one clean": of(leaky(T10), transforms=BENT, clean_epochs=1),
+        "PReLU": of(T10),
+        "PReLU, elastic, one clean": of(T10, transforms=BENT, clean_epochs=1),
+    },
+    "sprint": {
+        "five epochs": of(QUICK, 5, 0.02, 2, MILD, batch_size=128),
+        "PReLU": of(sloped(QUICK), 5, 0.02, 2, MILD, batch_size=128),
+        "PReLU, lr 0.03": of(sloped(QUICK), 5, 0.03, 2, MILD, batch_size=128),
+        "PReLU, lr 0.03, one clean": of(sloped(QUICK), 5, 0.03, 1, MILD, batch_size=128),
+        "PReLU, four epochs": of(sloped(QUICK), 4, 0.03, 1, MILD, batch_size=128),
+        "PReLU, four epochs, light": of(sloped(QUICK), 4, 0.03, 1, LIGHT, batch_size=128),
+        "PReLU, four epochs, two clean": of(sloped(QUICK), 4, 0.03, 2, MILD, batch_size=128),
     },
 }
 
