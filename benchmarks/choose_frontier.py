@@ -237,6 +237,8 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
     "sprint": {
         "five epochs": of(QUICK, 5, 0.02, 2, MILD, batch_size=128),
         "PReLU": of(sloped(QUICK), 5, 0.02, 2, MILD, batch_size=128),
+        "PReLU, six epochs": of(sloped(QUICK), 6, 0.02, 2, MILD, batch_size=128),
+        "PReLU, six epochs, lr 0.03": of(sloped(QUICK), 6, 0.03, 2, MILD, batch_size=128),
         "PReLU, lr 0.03": of(sloped(QUICK), 5, 0.03, 2, MILD, batch_size=128),
         "PReLU, lr 0.03, one clean": of(sloped(QUICK), 5, 0.03, 1, MILD, batch_size=128),
         "PReLU, four epochs": of(sloped(QUICK), 4, 0.03, 1, MILD, batch_size=128),

@@ -1,4 +1,4 @@
-"""Put the frontier together: `docs/results/frontier.{json,md}`.
+"""Put the frontier together: `docs/results/frontier.{json,md}` and the README's table.
 
     python benchmarks/proofs.py smidgen/3k ...   # trains; 20 random seeds each
     python benchmarks/frontier.py                # trains nothing
@@ -14,7 +14,9 @@ from smidgen.files import write_atomically
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import get_recipe
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
+BEGIN, END = "<!-- frontier: made by benchmarks/frontier.py -->\n", "<!-- end of frontier -->"
 
 
 def main() -> None:
@@ -25,6 +27,9 @@ def main() -> None:
     content = {"command": "python benchmarks/frontier.py", "rows": rows}
     write_atomically(RESULTS / "frontier.json", (json.dumps(content, indent=1) + "\n").encode())
     write_atomically(RESULTS / "frontier.md", _markdown(rows).encode())
+    before, rest = README.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    write_atomically(README, f"{before}{BEGIN}{_headline(rows)}{END}{after}".encode())
 
 
 def _candidates_seen() -> dict[str, int]:
@@ -49,7 +54,7 @@ def _row(proof: dict, seen: dict[str, int]) -> dict:
         "engine": proof["engine"],
         **{key: accuracy[key] for key in ("n", "mean", "sd", "minimum", "maximum", "interval")},
         "seconds_per_run": proof["train_seconds"]["median"],
-        "candidates_seen": seen.get(proof["recipe"]),
+        "candidates_seen": seen.get(proof["recipe"], 0),
     }
 
 
@@ -61,7 +66,8 @@ def _markdown(rows: list[dict]) -> str:
         "last epoch in percent, random seeds 1 to n, trained on all 60,000 images; *interval*:",
         "95 %, Student's t. *Folded*: with every batch norm merged where that is exact.",
         "*Candidates*: how many recipes of this size were looked at on `valid` before",
-        "([frontier_choice.md](frontier_choice.md), [quick.md](quick.md)); none on the test set.",
+        "([frontier_choice.md](frontier_choice.md), [quick.md](quick.md)); 0 where the settings of",
+        "a neighbour were taken unseen. None was looked at on the test set.",
         "",
         "| recipe | parameters | folded | Keras total | MACs | epochs | engine | n | mean |"
         " interval | sd | min | max | seconds per run | candidates |",
@@ -69,6 +75,32 @@ def _markdown(rows: list[dict]) -> str:
     ]
     lines += [_line(row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _headline(rows: list[dict]) -> str:
+    lines = [
+        "| recipe | parameters | MACs | epochs | mean test accuracy | lowest to highest of 20 |"
+        " seconds per run |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        if row["engine"] != "native":
+            continue
+        cells = [
+            f"`{row['recipe']}`",
+            f"{row['num_params']:,}",
+            f"{row['num_macs']:,}",
+            str(row["epochs"]),
+            f"**{100 * row['mean']:.2f} %** ± {100 * _half(row['interval']):.2f}",
+            f"{100 * row['minimum']:.2f} to {100 * row['maximum']:.2f}",
+            f"{row['seconds_per_run']:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _half(interval: dict) -> float:
+    return (interval["high"] - interval["low"]) / 2
 
 
 def _line(row: dict) -> str:
@@ -85,7 +117,7 @@ def _line(row: dict) -> str:
         f"{100 * row['minimum']:.2f}",
         f"{100 * row['maximum']:.2f}",
         f"{row['seconds_per_run']:.1f}",
-        str(row["candidates_seen"] or "–"),
+        str(row["candidates_seen"]),
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -12,9 +12,9 @@ from smidgen.recipes.recipe import Recipe
 ORIGINS = ("era-s7/", "eva4-s5/", "mnist-challenge/", "mnist-99-4", "assignment7/")
 
 NAMES = """
-smidgen/quick
+smidgen/quick smidgen/sprint
 smidgen/yardstick smidgen/500 smidgen/700 smidgen/1k smidgen/1.5k smidgen/2k
-smidgen/2.5k-15 smidgen/3k smidgen/5k smidgen/10k
+smidgen/2k-15 smidgen/2.5k-15 smidgen/3k smidgen/5k smidgen/10k
 era-s7/1 era-s7/2 era-s7/3 era-s7/4 era-s7/5 era-s7/6 era-s7/7 era-s7/as-told
 eva4-s5/1 eva4-s5/2 eva4-s5/3 eva4-s5/4 eva4-s5/5
 mnist-challenge/conv mnist-challenge/separable mnist-challenge/inception
@@ -93,9 +93,9 @@ def test_get_recipe():
         ("smidgen/quik", "No recipe is called `smidgen/quik`. Did you mean `smidgen/quick`?"),
         (
             "zzz",
-            "No recipe is called `zzz`. Known: `smidgen/quick`, `smidgen/yardstick`, "
-            "`smidgen/500`, `smidgen/700`, `smidgen/1k`, `smidgen/1.5k`, `smidgen/2k`, "
-            "`smidgen/2.5k-15`, `smidgen/3k`, `smidgen/5k`, `smidgen/10k`, `era-s7/1`, ....",
+            "No recipe is called `zzz`. Known: `smidgen/quick`, `smidgen/sprint`, "
+            "`smidgen/yardstick`, `smidgen/500`, `smidgen/700`, `smidgen/1k`, `smidgen/1.5k`, "
+            "`smidgen/2k`, `smidgen/2k-15`, `smidgen/2.5k-15`, `smidgen/3k`, `smidgen/5k`, ....",
         ),
     ],
 )

@@ -27,12 +27,14 @@ _S7 = "4 4 8 8 16 16 10"
 _S5 = "8 8 16 16 16 16 10"
 WIDTHS = {
     "smidgen/quick": Widths("8 16 24 20", "10", "8 16 24 20"),
+    "smidgen/sprint": Widths("8 16 24 20", "10", "8 16 24 20"),
     "smidgen/yardstick": Widths("16 16 16 16", "10", "16 16 16 16"),
     "smidgen/500": Widths("5 6 6 6 10", norms="5 6 6 6 10"),
     "smidgen/700": Widths("6 7 7 7 6 10", norms="6 7 7 7 6 10"),
     "smidgen/1k": Widths("6 10 9 10 9 10", norms="6 10 9 10 9 10"),
     "smidgen/1.5k": Widths("8 13 12 13 13 10", norms="8 13 12 13 13 10"),
     "smidgen/2k": Widths("7 7 14 13 14 13 10", norms="7 7 14 13 14 13 10"),
+    "smidgen/2k-15": Widths("7 7 14 13 14 13 10", norms="7 7 14 13 14 13 10"),
     "smidgen/2.5k-15": Widths("8 8 16 15 16 16 10", norms="8 8 16 15 16 16 10"),
     "smidgen/3k": Widths("8 8 18 18 18 20 10", norms="8 8 18 18 18 20 10"),
     "smidgen/5k": Widths("10 10 27 26 27 27 10", norms="10 10 27 26 27 27 10"),

@@ -1,7 +1,16 @@
 """Recipes of our own."""
 
 from smidgen.network.blocks import Layer
-from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU
+from smidgen.network.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    MaxPool,
+    PReLU,
+    ReLU,
+)
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Augmentation, Rotation, Scaling, Translation
 from smidgen.recipes.parts import AdamW, Budget, Linear
@@ -73,4 +82,19 @@ YARDSTICK = QUICK.replace(
     ),
 )
 
-RECIPES = (QUICK, YARDSTICK)
+SPRINT = QUICK.replace(
+    name="smidgen/sprint",
+    network=Network(tuple(PReLU() if isinstance(x, ReLU) else x for x in QUICK.network.layers)),
+    epochs=6,
+    about=About(
+        summary="The network of `smidgen/quick` with learned slopes, in six epochs.",
+        source="smidgen; chosen on `valid` by `benchmarks/choose_frontier.py sprint`",
+        target="A mean of 99.4 % over 20 random seeds in as few seconds as possible.",
+        analysis=(
+            "Learned slopes cost 68 parameters and save an epoch: on `valid` the loss is 0.0229 "
+            "after six epochs and 0.0230 after the seven of `smidgen/quick`. Five give 0.0239."
+        ),
+    ),
+)
+
+RECIPES = (QUICK, SPRINT, YARDSTICK)
