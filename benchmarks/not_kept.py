@@ -1,6 +1,6 @@
 """Four ideas that need code which the library does not keep, measured on `smidgen/1k`.
 
-    python benchmarks/not_kept.py [--data-dir DIR] [--epochs 10] [--seeds 2] [NAME ...]
+    python benchmarks/not_kept.py [--data-dir DIR] [--epochs 10] [--seeds 3] [NAME ...]
 
 The torch engine trains all of them and the base, under the `tune` protocol (55,000 images, measured
 on the 5,000 of `valid` after the last epoch; the test set is never opened). Runs with one random
@@ -334,7 +334,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(IDEAS)}; or all")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in IDEAS]

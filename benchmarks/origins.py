@@ -120,10 +120,11 @@ def _markdown(rows: list[dict]) -> str:
         "`python benchmarks/origins.py`. Accuracies in percent, on the split that the origin",
         "watched after each epoch (`mnist-challenge`: its validation part; elsewhere the test",
         "set, whose best epoch the origins report: *selected on the test set*). One run proves",
-        "little; the differences below a tenth of a point are noise.",
+        "little; the differences below a tenth of a point are noise. *Test, selected*: of the",
+        "epoch that the origin would have kept. A recipe without a row has not been trained yet.",
         "",
         "| recipe | parameters | best (epoch) | last | mean of last 5 | origin best | origin last |"
-        " origin mean of last 5 | test at the end | s per epoch | origin s per epoch | engine |"
+        " origin mean of last 5 | test, selected | s per epoch | origin s per epoch | engine |"
         " remark |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
     ]

@@ -1,4 +1,4 @@
-"""The frontier: recipes proven at their size, all of one family of networks.
+"""The frontier: the best recipes known at their size, all of one family of networks.
 
 How each was chosen stands in `docs/results/frontier_choice.md`, what was tried and learned in
 `docs/findings.md`, the proofs in `docs/results/frontier.md`.
@@ -95,8 +95,8 @@ def _recipe(
         budget=Budget(max_params=max_params, max_epochs=epochs, target_accuracy=target),
         about=About(
             summary=f"The frontier within {max_params:,} parameters and {epochs} epochs.",
-            source="smidgen; chosen on `valid` by `benchmarks/choose_frontier.py`",
-            target=f"A mean of {100 * target:.2f} % over 20 random seeds, after the last epoch.",
+            source="smidgen; `docs/results/frontier_choice.md` has the candidates",
+            target=f"{100 * target:.2f} % as the mean of 20 random seeds, after the last epoch.",
             analysis=analysis,
         ),
     )
