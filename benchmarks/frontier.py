@@ -13,6 +13,7 @@ from pathlib import Path
 from smidgen.files import write_atomically
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import get_recipe
+from smidgen.report.tables import interval_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
@@ -104,7 +105,6 @@ def _half(interval: dict) -> float:
 
 
 def _line(row: dict) -> str:
-    low, high = row["interval"]["low"], row["interval"]["high"]
     cells = [
         f"`{row['recipe']}`",
         *(f"{row[key]:,}" for key in ("num_params", "folded", "keras_total", "num_macs")),
@@ -112,7 +112,7 @@ def _line(row: dict) -> str:
         row["engine"],
         str(row["n"]),
         f"**{100 * row['mean']:.3f}**",
-        f"{100 * low:.3f} to {100 * high:.3f}",
+        interval_text(row["interval"]["low"], row["interval"]["high"]),
         f"{100 * row['sd']:.3f}",
         f"{100 * row['minimum']:.2f}",
         f"{100 * row['maximum']:.2f}",

@@ -16,6 +16,7 @@ from smidgen.data import load_dataset
 from smidgen.evidence.prove import ProveOptions, prove
 from smidgen.files import write_atomically
 from smidgen.recipes.catalogue import RECIPES, get_recipe
+from smidgen.report.tables import interval_text
 from smidgen.runs.store import RunStore
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -84,7 +85,7 @@ def _row(proof: dict) -> str:
         str(proof["epochs"]),
         str(accuracy["n"]),
         f"**{100 * accuracy['mean']:.3f}**",
-        f"{100 * interval['low']:.3f} to {100 * interval['high']:.3f}" if interval else "–",
+        interval_text(interval["low"], interval["high"]) if interval else "–",
         f"{100 * accuracy['sd']:.3f}" if accuracy["sd"] is not None else "–",
         f"{100 * accuracy['minimum']:.2f}",
         f"{100 * accuracy['median']:.2f}",

@@ -7,6 +7,11 @@ from typing import Any
 import pytest
 
 from smidgen.data import Dataset
+from smidgen.errors import RunError
+from smidgen.evidence import ablate as evidence_ablate
+from smidgen.evidence.proof import Proof
+from smidgen.evidence.prove import prove as evidence_prove
+from smidgen.evidence.worker import Failed
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
 
@@ -119,8 +124,39 @@ def test_a_variant_that_cannot_be_trained_is_a_row_and_an_error(ablate: Shell) -
     assert starts["batch_size=24"].endswith("  better by accuracy")
     assert f"epochs=4: {reason}" in found.out.splitlines()
     assert found.err.splitlines()[-1] == (
-        f"error: 1 of 2 variants could not be judged, the first of them `epochs=4`: {reason}"
+        "error: 1 of 2 variants could not be judged: `epochs=4`. The table's remarks say why."
     )
+
+
+def test_divergence_is_told_once(
+    shell: Shell, tiny_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Progress and error only say that seeds diverged; the remark under the table says how."""
+    reason = "Training met a number that is not finite in epoch 1."
+
+    def prove(recipe: Recipe, *given: Any) -> Proof:
+        listener = given[-1]
+        if recipe.optimizer.lr > 1.0:
+            listener.on_start({}, [1, 2])
+            for seed in (1, 2):
+                listener.on_message(Failed(seed, reason, diverged=True))
+            raise RunError(f"No seed gave a run. Seed 1: {reason}")
+        return evidence_prove(recipe, *given)
+
+    monkeypatch.setattr(evidence_ablate, "prove", prove)
+    base = ("ablate", tiny_file, "--engine", "torch", "--seeds", "2", "--workers", "1")
+
+    found = shell(*base, "--set", "bad: optimizer.lr=1e30")
+
+    assert found.code == 1
+    assert (found.out + found.err).count(reason) == 1
+    assert f"bad: No seed gave a run. Seed 1: {reason}" in found.out.splitlines()
+    assert found.err.splitlines()[-4:] == [
+        "seed 1 failed: training diverged",
+        "seed 2 failed: training diverged",
+        "bad: training diverged",
+        "error: 1 of 1 variants could not be judged: `bad`. The table's remarks say why.",
+    ]
 
 
 def test_too_few_seeds_are_said_before_training(ablate: Shell) -> None:
@@ -147,7 +183,7 @@ def test_one_seed_is_no_sample(ablate: Shell) -> None:
         ([], 2, "name at least one variant: --set KEY=VALUE, --network or --recipe."),
         (["--set", "epochs=2", "--protocol", "final"], 2, "No such option: --protocol"),
         (["--set", "optimizr.lr=1"], 1, "there is no `optimizr`. Did you mean `optimizer`?"),
-        (["--set", "epochs"], 1, "error: `--set epochs` is not KEY=VALUE, as optimizer.lr=0.05."),
+        (["--set", "epochs"], 2, "`--set epochs` is not KEY=VALUE, as optimizer.lr=0.05."),
         (["--set", "epochs=3"], 1, "error: The variant `epochs=3` changes nothing that counts"),
         (
             ["--set", "epochs=2", "--set", "a: epochs = 2"],

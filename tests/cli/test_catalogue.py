@@ -122,11 +122,6 @@ WRONG = [
     (["nope.json"], "Cannot read `nope.json`: No such file or directory."),
     (["x", "--set", "a=1"], None),
     (
-        ["era-s7/6", "--set", "lr"],
-        "`--set lr` is not KEY=VALUE, as optimizer.lr=0.05.",
-    ),
-    (["era-s7/6", "--set", "=3"], "`--set =3` is not KEY=VALUE, as optimizer.lr=0.05."),
-    (
         ["era-s7/6", "--set", "optimizer.lrr=3"],
         "`--set optimizer.lrr=3`: unknown key `optimizer.lrr`. Did you mean `lr`?",
     ),
@@ -149,6 +144,15 @@ WRONG = [
     (["era-s7/6", "--set", "network.layers.0.out_channels=-4"], None),
     (["era-s7/6", "--set", "network.num_classes=7"], None),
 ]
+
+
+@pytest.mark.parametrize("setting", ["lr", "=3"])
+def test_what_is_no_setting_is_wrong_usage(shell: Shell, setting: str) -> None:
+    """Without a key or an equals sign the command line itself is wrong."""
+    found = shell("show", "smidgen/quick", "--set", setting)
+
+    assert (found.code, found.out) == (2, "")
+    assert f"`--set {setting}` is not KEY=VALUE, as optimizer.lr=0.05." in found.err
 
 
 @pytest.mark.parametrize(("arguments", "text"), WRONG)

@@ -118,6 +118,10 @@ def test_forms_for_ci(shell: Shell) -> None:
         (("smidgen/quick", "--stay", "5"), "it needs an accuracy to stay at, as"),
         (("era-s7/as-told", "--require", "bachnorm"), "Did you mean `batchnorm`?"),
         (("smidgen/quick", "--like", "era-s7/7"), "`smidgen/quick` has settings of its own."),
+        (
+            ("smidgen/quick", "--require", "dropout", "--forbid", "dropout"),
+            "`dropout` is both required and forbidden.",
+        ),
         (("anchors/697", "--json", "--format", "junit"), "not together with --json."),
         ((), "Missing argument 'TARGET'."),
     ],
@@ -203,13 +207,56 @@ def test_accuracy_is_read_from_the_store(shell: Shell, tiny_file: str, make_run:
 
 
 def test_a_run_is_a_target(shell: Shell, make_run: Make) -> None:
-    """A run stands for its network and the runs of its recipe."""
-    make_run(1, wrong=[0])
+    """A run is measured alone, whatever its protocol and the other runs of its recipe."""
+    make_run(1, wrong=range(9))
+    last = make_run(2, wrong=[0], protocol="tune")
 
     found = shell("check", "last", "--max-params", "700", "--min-accuracy", "97")
 
     assert found.code == 0
-    assert "(n = 1), limit 97 %: 0.500 points to spare" in found.out
+    assert found.out.splitlines() == [
+        f"{last.name} keeps its limits",
+        "kept    max_params: 612 parameters, limit 700: 88 to spare",
+        "kept    min_accuracy: 97.500 % after the last epoch on test (n = 1), limit 97 %: "
+        "0.500 points to spare",
+        "note    Measured on this run alone: seed 2, protocol tune.",
+    ]
+
+
+def test_a_run_trains_no_seeds(shell: Shell, make_run: Make) -> None:
+    """`--prove` is for what can be trained anew, and says what to name."""
+    make_run(1)
+
+    found = shell("check", "last", "--min-accuracy", "97", "--prove", "2")
+
+    assert found.code == 2
+    assert "`last` is one run, measured as it is. Name its recipe" in told(found.err)
+
+
+def test_an_unfinished_run_is_not_measured(shell: Shell, make_run: Make) -> None:
+    """Its size can be told, its accuracy cannot."""
+    folder = make_run(1, finish=False)
+
+    assert shell("check", "last", "--max-params", "700").code == 0
+    found = shell("check", "last", "--min-accuracy", "97")
+    assert (found.code, found.err) == (
+        1,
+        f"error: `{folder.name}` is not finished. "
+        f"Continue it with `smidgen train --resume {folder.name}`.\n",
+    )
+
+
+def test_a_damaged_run_is_named(shell: Shell, tiny_file: str, make_run: Make) -> None:
+    """A recipe's check says which of its runs is broken and what to do; other runs stay whole."""
+    broken, whole = make_run(1), make_run(2)
+    (broken.path / "predictions.safetensors").unlink()
+
+    found = shell("check", tiny_file, "--min-accuracy", "97")
+
+    assert (found.code, found.out) == (1, "")
+    assert found.err.startswith(f"error: The run `{broken.name}` is damaged: Cannot read ")
+    assert found.err.endswith(f"or remove it with `smidgen runs rm {broken.name}`.\n")
+    assert shell("check", whole.name, "--min-accuracy", "97").code == 0
 
 
 def test_a_file_is_trained_like_a_recipe(

@@ -9,13 +9,14 @@ from typer.testing import CliRunner
 
 from smidgen.cli.app import app
 from smidgen.cli.prove import page as proof_page
+from smidgen.cli.prove import page_command
 from smidgen.cli.proving import Board, clock
 from smidgen.data import Dataset
 from smidgen.evidence.proof import SeedFailure
 from smidgen.evidence.statements import proof_of
 from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Note, Started
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.store import RunFolder
+from smidgen.runs.store import RunFolder, RunStore
 
 Make = Callable[..., RunFolder]
 
@@ -85,10 +86,39 @@ def test_the_page_of_a_proof(make_run: Make) -> None:
     assert "92.50 %, 95.00 %, 97.50 %" in starts["min, median, max"]
     assert "4 of 6 seeds, 95 % interval 22.28 to 95.67 %" in starts["at 95 % or above"]
     assert "4 of 6 seeds" in starts["and stay, last 2 epochs"]
-    assert "not shown to be above it, one-sided p = 0.5" in starts["mean against target"]
     assert "epoch 2 (median); never for 0 of 6" in starts["first at target"]
     assert "1 of 40 images (3 for any)" in starts["wrong for every seed"]
     assert "4.5 s (median 4.5) of training" in starts["seconds per run"]
+
+
+def test_only_a_claim_is_tested_against_its_target(make_run: Make) -> None:
+    """The p value stands from 20 seeds on; below, it would read like a claim."""
+    runs = [make_run(seed, wrong=range(1 + seed % 3)) for seed in range(1, 21)]
+
+    assert "mean against target" not in proof_page(proof_of(runs[:19], target=0.95))
+    assert "not shown to be above it, one-sided p = " in proof_page(proof_of(runs, target=0.95))
+
+
+def test_fewer_epochs_than_stay_say_nothing_of_staying(make_run: Make) -> None:
+    """Three epochs cannot be at the target for the last five: neither line nor column."""
+    runs = [make_run(1), make_run(2)]
+
+    page = proof_page(proof_of(runs, target=0.9))
+
+    assert "stay" not in page
+    assert "at target from" in page
+    assert "BCa" not in page
+    assert "and stay, last 3 epochs" in proof_page(proof_of(runs, target=0.9, stay_epochs=3))
+
+
+def test_the_page_command_selects_what_was_proven(make_run: Make, tmp_path: Path) -> None:
+    """Other settings under the same name are in the store, so the fingerprint is named."""
+    make_run(3)
+    proof = proof_of([make_run(seed, fingerprint="1a2b3c4d" + "0" * 56) for seed in (1, 2)])
+
+    told = page_command(proof, RunStore(tmp_path / "runs"), None, None)
+
+    assert told == "Its page: smidgen report tiny@torch@1a2b3c4d"
 
 
 def test_the_page_marks_known_label_errors(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from smidgen.cli.app import app
-from smidgen.errors import InUseError, UnknownNameError
+from smidgen.errors import InUseError, RunError, UnknownNameError
 from smidgen.files import locked
+from smidgen.recipes.catalogue import get_recipe
 from smidgen.runs.store import RunFolder, RunStore
 
 Make = Callable[..., RunFolder]
@@ -35,13 +36,40 @@ def test_runs_are_listed_as_a_table(make_run: Make) -> None:
     lines = _run()[1].splitlines()
 
     assert lines[0].split() == [
-        *("run", "recipe", "seed", "protocol", "engine"),
+        *("run", "recipe", "data", "set", "epochs", "seed", "protocol", "engine"),
         *("params", "split", "accuracy", "errors", "seconds"),
     ]
     assert lines[2].split() == [
-        *(run.name, "tiny", "1", "final", "torch", "600", "test", "95.00", "%", "2", "4.5"),
+        *(run.name, "tiny", "stripes", "3", "1", "final", "torch", "600"),
+        *("test", "95.00", "%", "2", "4.5"),
     ]
     assert "unfinished" in lines[3]
+    assert len(lines) == 4  # no footnote
+
+
+def test_other_settings_than_the_catalogues_are_marked(make_run: Make) -> None:
+    """A star behind the name, a line that says what it means, and a key in JSON."""
+    quick = get_recipe("smidgen/quick")
+    make_run(1, name="smidgen/quick", recipe=quick, fingerprint=quick.fingerprint())
+    make_run(2, name="smidgen/quick")
+
+    lines = _run()[1].splitlines()
+    listed = json.loads(_run("--json")[1])
+
+    assert [line.split()[1] for line in lines[2:4]] == ["smidgen/quick", "smidgen/quick*"]
+    assert lines[-1] == "* other settings than the catalogue's recipe of this name"
+    assert [row["is_variant"] for row in listed] == [False, True]
+    assert [(row["dataset"], row["epochs"]) for row in listed] == [("stripes", 3)] * 2
+
+
+def test_last_of_no_runs_says_how_to_make_one(tmp_path: Path) -> None:
+    """Not that no run is called so."""
+    with pytest.raises(RunError) as caught:
+        _run("show", "last")
+
+    assert str(caught.value) == (
+        f"There are no runs in `{tmp_path / 'runs'}` yet; `smidgen train` makes one."
+    )
 
 
 def test_runs_are_chosen_and_sorted(make_run: Make) -> None:

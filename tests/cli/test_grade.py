@@ -86,6 +86,14 @@ def test_all_kept_ends_with_zero(shell: Shell, folder: Path) -> None:
     assert shell("grade", str(folder), "--max-params", "8931").code == 3
 
 
+def test_no_limit_is_wrong_usage(shell: Shell, folder: Path) -> None:
+    """As for `check`: what is held against nothing keeps nothing."""
+    found = shell("grade", str(folder))
+
+    assert (found.code, found.out) == (2, "")
+    assert "no limit is given, as `--max-params 10000`." in found.err
+
+
 def test_accuracy_if_asked(
     shell: Shell, folder: Path, make_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +108,11 @@ def test_accuracy_if_asked(
     assert (rows[0]["accuracy"], rows[0]["sd"], rows[0]["seeds"]) == ("96.25 %", "1.768", "2")
     assert rows[0]["kept"] == "yes"
 
+    rows = list(
+        csv.DictReader(io.StringIO(shell("grade", str(folder), "--prove", "2", "--csv").out))
+    )
+    assert [(row["accuracy"], row["kept"]) for row in rows[:2]] == [("96.25 %", ""), ("", "no")]
+
     row = json.loads(shell("grade", str(folder), "--min-accuracy", "90", "--json").out)[0]
     assert (row["num_params"], row["kept"]) == (8_932, False)
     assert row["reason"] == "It has no finished runs to measure. `--prove 5` makes some."
@@ -112,7 +125,9 @@ def test_broken_files_stop_nothing(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "work" / "abort.py").write_text("import os; os.abort()")
     (tmp_path / "work" / "typo.py").write_text("def (")
 
-    found = shell("grade", str(tmp_path / "work"), "--json", "--time-limit", "300")
+    found = shell(
+        "grade", str(tmp_path / "work"), "--max-params", "9999", "--json", "--time-limit", "300"
+    )
 
     rows = {row["submission"]: row for row in json.loads(found.out)}
     assert found.code == 3

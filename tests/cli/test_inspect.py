@@ -180,6 +180,16 @@ def test_python_file_that_becomes_a_network(tmp_path: Path):
     assert load_workbook(xlsx).sheetnames == ["Layers", "Receptive field", "Remarks"]
 
 
+def test_files_written_are_named_beside_the_page(tmp_path: Path):
+    """On standard error, so that `--json` stays one object; a new folder is no surprise then."""
+    svg, xlsx = tmp_path / "new" / "net.svg", tmp_path / "net.xlsx"
+
+    result = run("smidgen/quick", "--svg", svg, "--xlsx", xlsx)
+
+    assert result.stderr == f"Wrote {svg}\nWrote {xlsx}\n"
+    assert svg.exists()
+
+
 def test_python_file_that_does_not(tmp_path: Path):
     """A module beyond our layers is counted, told what stopped it, and cannot be drawn."""
     path = tmp_path / "gated.py"

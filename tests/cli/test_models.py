@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,17 @@ def test_a_missing_image_is_one_line(run: Any, shell: Shell) -> None:
     assert (found.code, found.out) == (1, "")
     assert "nowhere.png" in found.err
     assert found.err.count("\n") == 1
+
+
+def test_last_is_the_newest_that_is_finished(run: Any, shell: Shell, pictures: Path) -> None:
+    """A newer run that was cut short is passed over, and that is said; by name it is refused."""
+    newer = run.path.with_name("newer.partial")
+    shutil.copytree(run.path, newer)
+    newer.touch()
+    said = "`newer` is not finished. Continue it with `smidgen train --resume newer`."
+
+    image = str(next(pictures.glob("*/*.png")))
+    for words in (["eval", "last"], ["predict", "last", image]):
+        found = shell(*words)
+        assert (found.code, found.err) == (0, f"{said} `last` is taken for `{run.name}`.\n")
+    assert shell("eval", "newer").err == f"error: {said}\n"

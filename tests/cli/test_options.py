@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,23 @@ def test_names_and_files(tiny_recipe: Recipe, tmp_path: Path) -> None:
         recipe_from("tiny")
     with pytest.raises(RecipeError):
         recipe_from(str(tmp_path / "none.json"))
+
+
+def test_what_show_prints_is_a_recipe(shell: Callable[..., Any], tmp_path: Path) -> None:
+    """`show --json` can be redirected into a file that stands for the recipe."""
+    path = tmp_path / "shown.json"
+    path.write_text(shell("show", "smidgen/quick", "--json").out)
+
+    assert recipe_from(str(path)) == get_recipe("smidgen/quick")
+    checked = shell("check", str(path), "--max-params", "10000")
+    assert (checked.code, checked.out.splitlines()[0]) == (0, "smidgen/quick keeps its limits")
+
+    path.write_text(path.read_text().replace('"batch_size"', '"batch_sise"'))
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(str(path))
+    assert str(caught.value) == (
+        f"`{path}`, in `recipe`: unknown key `batch_sise`. Did you mean `batch_size`?"
+    )
 
 
 def test_settings_apply_in_order() -> None:

@@ -68,7 +68,10 @@ def test_recipes_ladders_and_pairs_have_pages(shell: Shell, train_tiny: Callable
     assert "tiny: 2 seeds" in Path("report-tiny.html").read_text()
     assert shell("report", "tiny", "other").out.startswith("Wrote report-tiny-or-other.html")
     assert shell("report", "eva4-s5").out.startswith("Wrote report-eva4-s5.html")
-    assert shell("report", "frontier").out.startswith("Wrote report-frontier.html")
+    assert shell("report", "frontier", "--target", "99").out.startswith(
+        "Wrote report-frontier.html"
+    )
+    assert "99 % as a proven mean takes" in Path("report-frontier.html").read_text()
     assert shell("report", "tiny", "--png", "seeds", "c.png").code == 0
 
 

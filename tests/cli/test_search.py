@@ -152,13 +152,13 @@ def test_options_reach_the_search(
         (("--max-params", "900", "--start", "smidgen/quik"), 1, "Did you mean `smidgen/quick`?"),
         (
             ("--max-params", "900", "--hours", "0"),
-            1,
-            "error: `hours` must be above 0, not 0.",
+            2,
+            "Invalid value for '--hours': it must be above 0, not 0.",
         ),
         (
             ("--max-params", "900", "--min-params", "901"),
-            1,
-            "error: `min_params` must be from 0 to `max_params`, which is 900, not 901.",
+            2,
+            "it must be from 0 to --max-params, which is 900, not 901.",
         ),
     ],
 )

@@ -175,7 +175,6 @@ def test_a_budget_not_kept_ends_with_three(shell: Shell, tiny_file: str, store: 
     [
         (["smidgen/quik"], "No recipe is called `smidgen/quik`. Did you mean `smidgen/quick`?"),
         (["nope.json"], "Cannot read `nope.json`: No such file or directory."),
-        (["tiny.json", "--set", "lr"], "`--set lr` is not KEY=VALUE, as optimizer.lr=0.05."),
         (
             ["tiny.json", "--engine", "torch", "--device", "cuda"],
             "The device `cuda` needs a GPU that PyTorch can use, and there is none. "
@@ -210,6 +209,27 @@ def test_errors_are_one_line(
 
     assert (found.code, found.out, found.err) == (1, "", f"error: {text}\n")
     assert store.folders() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--set", "lr"], "`--set lr` is not KEY=VALUE, as optimizer.lr=0.05."),
+        (["--epochs", "1"], "No such option: --epochs (Possible options: --set epochs=1)"),
+        (["--epochs=2"], "No such option: --epochs (Possible options: --set epochs=2)"),
+        (["--lr", "--json"], "(Possible options: --set optimizer.lr=VALUE)"),
+        (["--batch-size", "8"], "(Possible options: --set batch_size=8)"),
+        (["--protocl", "tune"], "No such option: --protocl (Possible options: --protocol)"),
+    ],
+)
+def test_wrong_usage_says_how_to_set(
+    shell: Shell, tiny_file: str, arguments: list[str], text: str
+) -> None:
+    """A setting that is given as an option of its own is shown as `--set` takes it."""
+    found = shell("train", tiny_file, *arguments)
+
+    assert found.code == 2
+    assert text in found.err
 
 
 def test_missing_data_is_one_line(
@@ -301,6 +321,23 @@ def test_resume_goes_on(
     again = shell("train", "--resume", "last")
     assert again.out.splitlines()[0] == "Already there: this very run was finished before."
     assert again.out.splitlines()[1:] == resumed.out.splitlines()
+
+
+def test_a_resumed_torch_run_keeps_its_threads(
+    shell: Shell, tiny_file: str, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--threads` may be given again, but not another number: it would change the bits."""
+    interrupted(shell, tiny_file, monkeypatch)
+    (folder,) = store.folders()
+
+    found = shell("train", "--resume", "last", "--threads", "2")
+
+    assert (found.code, found.err) == (
+        1,
+        f"error: `{folder.name}` began on the torch engine, whose numbers depend on its threads: "
+        "1, not 2. Leave `--threads` out.\n",
+    )
+    assert shell("train", "--resume", "last", "--threads", "1").code == 0
 
 
 @pytest.mark.parametrize(
@@ -411,6 +448,11 @@ def test_numbers_that_are_not_finite_end_with_one(
         last,
     )
     assert last.endswith("Try a lower `optimizer.lr`.")
+    (folder,) = store.folders()
+    assert shell("eval", "last").err == (
+        f"error: `{folder.name}` diverged in epoch 1 (numbers not finite) and would do so again "
+        "if continued. Train with a lower `optimizer.lr`.\n"
+    )
     assert loop.RESULTS_VERSION >= 1
 
 

@@ -103,6 +103,16 @@ def test_samples_of_a_recipe_come_from_the_training_preview(
     assert output.exists()
 
 
+@pytest.mark.parametrize("name", ["x.txt", "x.jpg", "x"])
+def test_samples_are_written_as_png_alone(tmp_path: Path, name: str) -> None:
+    """Another ending is wrong usage, and nothing is written."""
+    result = run("samples", "stripes", "-o", str(tmp_path / name))
+
+    assert result.exit_code == 2
+    assert "does not end in .png" in " ".join(result.stderr.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_test_images_are_not_augmented() -> None:
     """Asking for it is wrong usage."""
     result = run("samples", "stripes", "--recipe", "a/b", "--split", "test")

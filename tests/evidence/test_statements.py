@@ -148,6 +148,14 @@ def test_one_seed_has_no_interval(make_run: Make) -> None:
     assert proof.target.p_value is None
 
 
+def test_two_seeds_have_no_bootstrap_interval(make_run: Make) -> None:
+    """Student's is honest for two; drawing two anew is not."""
+    seen = proof_of([make_run(1), make_run(2, wrong=[1, 2])]).accuracy
+
+    assert seen.interval is not None
+    assert seen.bootstrap is None
+
+
 def test_failures_are_passed_on(make_run: Make) -> None:
     """A seed without a run stands in the proof with its reason."""
     failure = SeedFailure(7, "out of luck")

@@ -33,6 +33,7 @@ from smidgen.network.layers import (
 from smidgen.network.network import Network
 from smidgen.network.torch_module import to_torch
 from smidgen.network.trace import trace
+from smidgen.recipes import frontier
 from smidgen.recipes.catalogue import RECIPES
 
 _BRANCHED = (Conv(4, 1, bias=True), ReLU()), (Conv(4, 3, padding="same", bias=True), ReLU())
@@ -138,8 +139,7 @@ NOT_IN_TORCH_LAYERS = (
     "mnist-challenge/separable",
     "mnist-challenge/inception",  # pooling that keeps the size
     "anchors/1936",  # a norm over each image
-    "smidgen/3k",  # a norm that learns a shift and no scale
-    "smidgen/2.5k-15",
+    *(recipe.name for recipe in frontier.RECIPES),  # norms that learn a shift and no scale
 )
 WRITABLE = [name for name in RECIPES if name not in NOT_IN_TORCH_LAYERS]
 

@@ -86,7 +86,7 @@ def test_statements_are_those_that_prove_prints(make_run: MakeRun) -> None:
     said = dict(statements(proof))
 
     assert said["mean accuracy"][0].startswith("96.25 %, 95 % interval")
-    assert said["mean accuracy"][1].startswith("95 % interval")
+    assert len(said["mean accuracy"]) == 1  # two seeds have no bootstrap interval
     assert said["at 90 % or above"] == [
         "2 of 2 seeds, 95 % interval 15.81 to 100.00 % (Clopper-Pearson)"
     ]

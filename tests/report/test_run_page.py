@@ -12,6 +12,7 @@ from smidgen.evidence.label_errors import MNIST_SHA256
 from smidgen.network.blocks import Branches, Unreached
 from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
+from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.parts import Budget, Cosine, Plateau
 from smidgen.recipes.recipe import About, Recipe
 from smidgen.report.gallery import LABEL_ERROR, MOST_TILES, mistakes, tiles
@@ -212,6 +213,48 @@ def test_budgets_are_kept_or_not_by_the_last_epoch(
     assert "budget: accuracy" in page.text
     assert "1.00 points below the target" in page.text
     assert "The target of 96 % is not kept" in page.text
+
+
+def test_a_changed_recipe_is_not_told_as_the_catalogue_tells_it(
+    make_run: Callable[..., RunFolder], read_page: Reader, no_plots: None, stripes_here: Dataset
+) -> None:
+    """The page says what was changed, and nothing that holds of the unchanged one alone."""
+    quick = RECIPES["smidgen/quick"]
+    told = [quick.about.summary, *filter(None, [quick.about.analysis, quick.about.target])]
+
+    view = view_run(make_run(recipe=quick.replace(epochs=2)))
+    page = read_page(run_page(view))
+    text = run_text(view)
+
+    assert "Changed from <code>smidgen/quick</code>: epochs 7 -&gt; 2." in page.html
+    assert "> Changed from `smidgen/quick`: epochs 7 -> 2." in text
+    shown = page.text.split("The recipe in its exchange form")[0]
+    assert not [each for each in told if each.replace("`", "") in shown or each in text]
+    assert "run · stripes · protocol final" in page.text
+    same = view_run(make_run(recipe=quick, seed=2))
+    assert not [note for note in same.notes if "Changed" in note]
+    assert same.about == quick.about
+
+
+@pytest.mark.parametrize("name", ["smidgen/quick", "smidgen/quick-on-stripes"])
+def test_a_target_meant_for_another_data_set_is_neither_kept_nor_missed(
+    make_run: Callable[..., RunFolder],
+    read_page: Reader,
+    no_plots: None,
+    stripes_here: Dataset,
+    name: str,
+) -> None:
+    """A recipe that only took it over says so; one that names its own target is held to it."""
+    moved = RECIPES["smidgen/quick"].replace(name=name, dataset="stripes")
+    own = moved.replace(budget=Budget(target_accuracy=0.9))
+
+    view = view_run(make_run(wrong=(), recipe=moved))
+    page = read_page(run_page(view))
+
+    assert "Its target of 99.4 % is meant for mnist and not shown." in page.text
+    assert "The target of" not in page.text
+    assert "accuracy" not in {promise.what for promise in view.promises()}
+    assert view_run(make_run(wrong=(), recipe=own, seed=2)).target == 0.9
 
 
 def test_errors_are_counted_by_pair_and_known_label_errors_marked(

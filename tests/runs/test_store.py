@@ -81,7 +81,7 @@ def test_unknown_runs_are_one_line(make_run: MakeRun, store: RunStore) -> None:
         store.find(f"{run.name}x")
     with pytest.raises(UnknownNameError) as far:
         store.find("qqq")
-    with pytest.raises(UnknownNameError) as empty:
+    with pytest.raises(RunError) as empty:
         RunStore(store.root / "none").find("last")
 
     where = f"Runs are looked for in `{store.root}`."
@@ -90,7 +90,7 @@ def test_unknown_runs_are_one_line(make_run: MakeRun, store: RunStore) -> None:
     )
     assert str(far.value) == f"No run is called `qqq`. Known: `{run.name}`. {where}"
     assert str(empty.value) == (
-        f"No run is called `last`. Known: none. Runs are looked for in `{store.root / 'none'}`."
+        f"There are no runs in `{store.root / 'none'}` yet; `smidgen train` makes one."
     )
 
 

@@ -25,14 +25,16 @@ class DiedError(Exception):
     """What stands for a crash."""
 
 
-def broken_off(recipe: Recipe, dataset: Dataset, root: Path) -> RunFolder:
+def broken_off(
+    recipe: Recipe, dataset: Dataset, root: Path, options: TrainOptions = OPTIONS
+) -> RunFolder:
     """Return the folder of a run that was broken off after its first epoch."""
 
     def die(done: EpochRecord) -> None:
         raise DiedError
 
     with pytest.raises(DiedError):
-        train(recipe, dataset, RunStore(root), 1, OPTIONS, Listener(on_epoch=die))
+        train(recipe, dataset, RunStore(root), 1, options, Listener(on_epoch=die))
     (folder,) = RunStore(root).folders()
     return folder
 
@@ -54,6 +56,25 @@ def test_a_finished_run_is_never_done_again(train_tiny: TrainTiny) -> None:
     assert again.record == first.record
     assert again.folder == first.folder
     assert contents(first.folder) == before
+
+
+def test_a_native_run_goes_on_with_other_threads(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """Its bits do not depend on them, so nothing warns of another machine."""
+    notes: list[str] = []
+    options = TrainOptions(engine="native", threads=1)
+    whole = train(tiny_recipe, stripes, RunStore(tmp_path / "whole"), 1, options)
+    folder = broken_off(tiny_recipe, stripes, tmp_path / "cut", options)
+
+    run = resume(folder, stripes, Listener(on_note=notes.append), threads=2)
+
+    assert run.record.environment.threads == 2
+    assert notes == []
+    names = ("model.safetensors", "predictions.safetensors")
+    assert [run.record.files[name] for name in names] == [
+        whole.record.files[name] for name in names
+    ]
 
 
 def test_a_recipes_name_does_not_matter(train_tiny: TrainTiny) -> None:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from smidgen.evidence.ablate import AblateListener, Variant
     from smidgen.evidence.ablation import AblationRow
     from smidgen.evidence.prove import ProveListener
+    from smidgen.evidence.worker import Message
 
 
 def ablate(
@@ -134,8 +136,8 @@ def ablate(
     failed = [row for row in found.variants if row.verdict == "failed"]
     if failed:
         raise RunError(
-            f"{len(failed)} of {len(variants)} variants could not be judged, the first of them "
-            f"`{failed[0].name}`: {failed[0].reason}"
+            f"{len(failed)} of {len(variants)} variants could not be judged: "
+            f"{', '.join(f'`{row.name}`' for row in failed)}. The table's remarks say why."
         )
 
 
@@ -152,14 +154,26 @@ def _listener(num_variants: int, workers: int | None) -> "AblateListener":
     from smidgen.cli.ablation_page import summary
     from smidgen.cli.proving import proving_listener
     from smidgen.evidence.ablate import AblateListener
+    from smidgen.evidence.worker import Failed
+
+    diverged: set[str] = set()
 
     @contextmanager
     def proving(number: int, variant: "Variant") -> "Iterator[ProveListener]":
         _print(f"variant {number} of {num_variants}: {variant.name}" if number else "the base")
         with proving_listener(variant.recipe.epochs, workers) as listener:
-            yield listener
+
+            def hear(message: "Message") -> None:
+                if isinstance(message, Failed) and message.diverged:
+                    diverged.add(variant.name)
+                    message = replace(message, reason="training diverged")
+                listener.on_message(message)
+
+            yield replace(listener, on_message=hear)
 
     def on_row(row: "AblationRow") -> None:
+        if row.name in diverged:  # the page tells it in full, once
+            row = replace(row, reason="training diverged")
         _print(summary(row))
 
     return AblateListener(proving, on_row)

@@ -21,6 +21,7 @@ from smidgen.cli import (
     search,
     training,
 )
+from smidgen.cli.options import SettingCommand
 
 app = typer.Typer(
     name="smidgen",
@@ -51,13 +52,13 @@ def _root(
 
 
 app.command("recipes")(catalogue.recipes)
-app.command("show")(catalogue.show)
+app.command("show", cls=SettingCommand)(catalogue.show)
 app.command("inspect")(inspect.inspect)
 app.command("schema")(catalogue.schema)
 app.add_typer(data.app, name="data")
-app.command("train")(training.train)
-app.command("profile")(profile.profile)
-app.command("prove")(prove.prove)
+app.command("train", cls=SettingCommand)(training.train)
+app.command("profile", cls=SettingCommand)(profile.profile)
+app.command("prove", cls=SettingCommand)(prove.prove)
 app.command("compare")(compare.compare)
 app.command("ablate")(ablate.ablate)
 app.command("check")(check.check)

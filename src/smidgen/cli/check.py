@@ -1,6 +1,7 @@
 """`smidgen check`: does a model keep its limits? Exit code 0 says yes, 3 no."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,8 +60,9 @@ def check(
 ) -> None:
     """Hold a model against limits: exit code 0 if all are kept, 3 if not, 1 for an error.
 
-    Without limits a recipe is held against its own budget. Accuracies are read from the
-    finished runs of the protocol final, or made with --prove. FILE.py:Class RUNS THAT FILE.
+    Without limits a recipe is held against its own budget. Accuracies are read from its
+    finished runs of the protocol final, or made with --prove; of a run, its own is read.
+    FILE.py:Class RUNS THAT FILE.
 
     For example:
 
@@ -121,7 +123,19 @@ def _check(
         raise typer.BadParameter("no limit is given, as `--max-params 10000`.")
     subject = subject_of(found, target, settled)
     proof = None
-    if limits.needs_runs or num_seeds is not None:
+    if found.origin == "run" and (limits.needs_runs or num_seeds is not None):
+        from smidgen.cli.measuring import proof_of_run
+
+        if num_seeds is not None:
+            raise typer.BadParameter(
+                f"`{target}` is one run, measured as it is. Name its recipe to train seeds of it.",
+                param_hint="'--prove'",
+            )
+        folder = store_at(runs_dir).find(target)
+        proof = proof_of_run(folder, (limits.target_accuracy, limits.stay_epochs))
+        told = f"Measured on this run alone: seed {proof.seeds[0].seed}, protocol {proof.protocol}."
+        subject = replace(subject, notes=(*subject.notes, told))
+    elif limits.needs_runs or num_seeds is not None:
         from smidgen.cli.measuring import proof_for
         from smidgen.cli.targets import recipe_like
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from smidgen.evidence.compare import Comparison, Side
 
 _SIDE_HELP = (
-    "A recipe with runs here, NAME@torch or NAME@native for those of one engine, "
-    "or runs separated by commas."
+    "A recipe with runs here; NAME@native, NAME@mnist or NAME@1a2b3c4d for those of one engine, "
+    "data set or fingerprint; or runs separated by commas."
 )
 
 

@@ -107,6 +107,11 @@ def samples(
 
     if recipe is not None and split != "train":
         raise typer.BadParameter("only training images are augmented.", param_hint="'--split'")
+    if output.suffix.lower() != ".png":
+        raise typer.BadParameter(
+            f"`{output}` does not end in .png, the one format it is written in.",
+            param_hint="'--output'",
+        )
     dataset = _load(name, data_dir, invert, fit)
     if recipe is None:
         part = dataset.train if split == "train" else dataset.test

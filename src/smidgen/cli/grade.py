@@ -79,6 +79,8 @@ def grade(
     limits = limits_from(
         (max_params, max_macs, max_epochs), (min_accuracy, stay), (require, forbid), budget
     )
+    if limits.is_empty and prove is None:
+        raise typer.BadParameter("no limit is given, as `--max-params 10000`.")
     settled = recipe_from(like or "smidgen/quick")
     grader = _Grader(
         settled,
@@ -155,7 +157,7 @@ def _rows(done: "list[Grade]") -> tuple[list[str], list[list[str]]]:
     """Return the header and the cells; columns that are empty in all rows are left out."""
     header = [*_HEADER, "accuracy", "sd", "seeds", "broken or failed"]
     rows = [_cells(each) for each in done]
-    optional = {"registered", "accuracy", "sd", "seeds", "broken or failed"}
+    optional = {"registered", "kept", "accuracy", "sd", "seeds", "broken or failed"}
     shown = [
         place
         for place, title in enumerate(header)
@@ -178,12 +180,18 @@ def _cells(each: "Grade") -> list[str]:
         f"{subject.num_registered:,}" if dead else "",
         f"{subject.num_params + subject.num_buffers:,}",
         f"{subject.num_macs:,}",
-        "yes" if each.kept else "no",
+        _verdict(each),
         "" if each.mean is None else percent(each.mean),
         "" if each.sd is None else f"{100 * each.sd:.3f}",
         str(checked.num_seeds or ""),
         "; ".join([*broken, *([each.reason] if each.reason else [])]),
     ]
+
+
+def _verdict(each: "Grade") -> str:
+    if not each.kept:
+        return "no"
+    return "yes" if each.checked is not None and each.checked.limits else ""
 
 
 def _markdown(done: "list[Grade]") -> str:

@@ -1,6 +1,7 @@
 """`smidgen inspect`: the size, shape and reach of any model, and what a teacher would remark."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,3 +96,4 @@ def _write_files(
         contents[xlsx] = workbook(found.network, found.name, max_params)
     for path, content in contents.items():
         write_atomically(path, content)
+        print(f"Wrote {path}", file=sys.stderr)

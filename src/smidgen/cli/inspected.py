@@ -125,7 +125,7 @@ def _from_json_file(target: str) -> Inspected:
         raise NetworkError(f"Cannot read `{target}`: {problem.strerror}.") from problem
     except ValueError as problem:
         raise NetworkError(f"`{target}` is no valid JSON: {problem}.") from problem
-    if isinstance(keys, dict) and "network" in keys:
+    if isinstance(keys, dict) and ("network" in keys or "recipe" in keys):
         recipe = Recipe.from_json(text, f"`{target}`")
         return Inspected(recipe.name, "file", recipe.network, recipe=recipe)
     network = from_json(Network, text, NetworkError, f"`{target}`")

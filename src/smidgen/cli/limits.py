@@ -72,10 +72,12 @@ def limits_from(
         budget: `--budget`.
 
     Raises:
-        typer.BadParameter: An option that makes no sense.
+        typer.BadParameter: An option that makes no sense, or contradicts another limit.
         RecipeError: As `read_limits`.
     """
     import dataclasses
+
+    from smidgen.errors import RecipeError
 
     named = read_limits(budget)
     percent, stay_epochs = accuracy
@@ -93,7 +95,10 @@ def limits_from(
         raise typer.BadParameter(
             "it needs an accuracy to stay at, as `--min-accuracy 99.4`.", param_hint="'--stay'"
         )
-    return dataclasses.replace(named, **changes)
+    try:
+        return dataclasses.replace(named, **changes)
+    except RecipeError as error:  # the file's own limits went together
+        raise typer.BadParameter(str(error)) from None
 
 
 def _share(percent: float) -> float:

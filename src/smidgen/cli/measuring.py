@@ -1,13 +1,16 @@
 """Accuracy for `check`, `grade` and `ladder`: from runs that are there, or made now."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from smidgen.cli.targets import DEFAULT_LIKE
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
     from smidgen.evidence.proof import Proof
     from smidgen.recipes.recipe import Recipe
-    from smidgen.runs.store import RunStore
+    from smidgen.runs.store import RunFolder, RunStore
 
 
 def proof_for(
@@ -29,10 +32,11 @@ def proof_for(
         data_dir: Where the images are.
 
     Returns:
-        None if there are no runs and none were asked for.
+        None if there are no runs of this network and none were asked for.
 
     Raises:
-        RunError: A seed gave no run.
+        RunError: A run is damaged, or a seed gave none; or there are runs of this network with
+            other settings alone.
         SmidgenError: As `prove`.
     """
     from smidgen.evidence.select import runs_of
@@ -42,8 +46,73 @@ def proof_for(
     stay_epochs = stay_epochs or STAY_EPOCHS
     if num_seeds is None:
         runs = runs_of(store, recipe)
-        return proof_of(runs, target, stay_epochs) if runs else None
+        if not runs:
+            _refuse_other_settings(recipe, store)
+            return None
+        _check_whole(runs)
+        return proof_of(runs, target, stay_epochs)
     return train_seeds(recipe, source, (target, stay_epochs), num_seeds, store, data_dir)
+
+
+def proof_of_run(folder: "RunFolder", asked: tuple[float | None, int | None]) -> "Proof":
+    """Return what one run says, whatever its protocol; `asked` is as for `proof_for`.
+
+    Raises:
+        RunError: It is unfinished or damaged.
+    """
+    from smidgen.errors import RunError
+    from smidgen.evidence.statements import STAY_EPOCHS, proof_of
+    from smidgen.training.divergence import why_unfinished
+
+    if not folder.is_finished:
+        raise RunError(why_unfinished(folder))
+    _check_whole([folder])
+    return proof_of([folder], asked[0], asked[1] or STAY_EPOCHS)
+
+
+def _check_whole(runs: "Sequence[RunFolder]") -> None:
+    """Name the run that is damaged, and what to do, before a statement about all fails of it."""
+    from smidgen.errors import RunError
+
+    for run in runs:
+        try:
+            run.predictions()
+        except RunError as error:
+            raise RunError(
+                f"The run `{run.name}` is damaged: {error} "
+                f"Restore it, or remove it with `smidgen runs rm {run.name}`."
+            ) from error
+
+
+def _refuse_other_settings(recipe: "Recipe", store: "RunStore") -> None:
+    from smidgen.errors import RunError
+    from smidgen.runs.store import RunFolder
+
+    others = [
+        row
+        for row in store.index.runs()[0]
+        if (row.recipe, row.protocol) == (recipe.name, "final")
+        # files of the same name hold the networks of different people
+        and RunFolder(store.root / row.run).record().recipe.network == recipe.network
+    ]
+    if others:
+        count = f"{len(others)} finished run{'' if len(others) == 1 else 's'}"
+        raise RunError(
+            f"`{recipe.name}` has {count}, but none with {_settings_named(recipe)}. "
+            "`--prove 20` makes some."
+        )
+
+
+def _settings_named(recipe: "Recipe") -> str:
+    from smidgen.recipes.catalogue import RECIPES
+
+    if recipe.name in RECIPES:
+        like = RECIPES[recipe.name]
+    else:
+        like = RECIPES[DEFAULT_LIKE].for_network(recipe.name, recipe.network)
+    if like.fingerprint() != recipe.fingerprint():
+        return "these settings"
+    return f"the settings of `{recipe.name if recipe.name in RECIPES else DEFAULT_LIKE}`"
 
 
 def train_seeds(

@@ -1,6 +1,7 @@
 """`smidgen eval` and `smidgen predict`: what a trained model says."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,9 +43,9 @@ def evaluate(
 
         smidgen eval smidgen-quick --images my-digits/
     """
-    from smidgen.training.use import evaluate_on_folder, evaluate_on_test
+    from smidgen.training.use import evaluate_on_folder, evaluate_on_test, find_trained
 
-    folder = store_at(runs_dir).find(run)
+    folder = find_trained(store_at(runs_dir), run, _note)
     if images is not None:
         done = evaluate_on_folder(folder, images, invert, fit)
     else:
@@ -87,11 +88,16 @@ def predict(
 
         smidgen predict last photo.jpg --fit mnist
     """
-    from smidgen.training.use import predict_images
+    from smidgen.training.use import find_trained, predict_images
 
-    found = predict_images(store_at(runs_dir).find(run), images, invert, fit)
+    folder = find_trained(store_at(runs_dir), run, _note)
+    found = predict_images(folder, images, invert, fit)
     if as_json:
         print(json.dumps([prediction.to_plain() for prediction in found]))
         return
     rows = [[str(p.path), p.class_name, percent(p.probability), p.second()] for p in found]
     print(table(["image", "class", "probability", "next"], rows, left=2))
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from smidgen.recipes.recipe import Recipe
@@ -21,7 +22,9 @@ DataDir = Annotated[
 Setting = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a setting, as optimizer.lr=0.05; repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, as --set epochs=3 --set dataset=stripes --set optimizer.lr=0.05.",
     ),
 ]
 Like = Annotated[
@@ -32,6 +35,40 @@ Like = Annotated[
         help="Whose settings train a FILE.py:Class (else smidgen/quick).",
     ),
 ]
+
+
+class SettingCommand(TyperCommand):
+    """A command with `--set`: told `--epochs 1` by mistake, it names `--set epochs=1`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of a command line."""
+        given = list(args)  # the parser empties its own
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # click's NoSuchOption, which typer does not name
+            name = getattr(error, "option_name", "")
+            if hasattr(error, "possibilities") and (advice := _as_setting(name, given)):
+                vars(error)["possibilities"] = [advice]
+            raise
+
+
+def _as_setting(option: str, given: list[str]) -> str:
+    """Return how `--set` writes an option that there is not; empty if it is no setting."""
+    from smidgen.recipes.catalogue import get_recipe
+    from smidgen.values import to_plain
+
+    key = option.lstrip("-").replace("-", "_")
+    plain = to_plain(get_recipe("smidgen/quick"))
+    if key not in plain:
+        if key not in plain["optimizer"]:
+            return ""
+        key = f"optimizer.{key}"
+    for word, after in zip(given, [*given[1:], ""], strict=True):
+        if word == option and after and not after.startswith("-"):
+            return f"--set {key}={after}"
+        if word.startswith(f"{option}="):
+            return f"--set {key}={word.partition('=')[2]}"
+    return f"--set {key}=VALUE"
 
 
 def store_at(runs_dir: Path | None) -> "RunStore":
@@ -64,12 +101,15 @@ def recipe_from(target: str, settings: list[str] | None = None) -> "Recipe":
 
 
 def with_settings(recipe: "Recipe", settings: list[str] | None) -> "Recipe":
-    """Return a recipe with the changes of `--set` applied; raises RecipeError as `recipe_from`."""
-    from smidgen.errors import RecipeError
+    """Return a recipe with the changes of `--set` applied.
 
+    Raises:
+        typer.BadParameter: A change that is not KEY=VALUE.
+        RecipeError: One that makes no sense.
+    """
     for setting in settings or []:
         key, separator, text = setting.partition("=")
         if not separator or not key:
-            raise RecipeError(f"`--set {setting}` is not KEY=VALUE, as optimizer.lr=0.05.")
+            raise typer.BadParameter(f"`--set {setting}` is not KEY=VALUE, as optimizer.lr=0.05.")
         recipe = recipe.with_setting(key, text)
     return recipe

@@ -10,10 +10,11 @@ import typer
 from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
 from smidgen.cli.reported import Wanted
 from smidgen.cli.tables import percent, table
-from smidgen.evidence.wording import proof_heading, proof_rows
+from smidgen.evidence.wording import can_stay, proof_heading, proof_rows
 
 if TYPE_CHECKING:
     from smidgen.evidence.proof import Proof
+    from smidgen.runs.store import RunStore
 
 
 def prove(
@@ -77,17 +78,16 @@ def prove(
         dataset = load_dataset(recipe.dataset, data_dir, progress=progress)
     source = mine.source if mine else b""
     options = ProveOptions(protocol, engine, device, workers, share, stay, source)
+    store = store_at(runs_dir)
     with proving_listener(recipe.epochs, workers) as listener:
-        proof = run_seeds(
-            recipe, dataset, store_at(runs_dir), range(1, seeds + 1), options, listener
-        )
+        proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, listener)
     print(json.dumps(proof.to_plain()) if as_json else page(proof))
     if opens:
         from smidgen.cli.report import write_proof_page
 
-        write_proof_page(proof, store_at(runs_dir), Wanted(data_dir, target=share))
+        write_proof_page(proof, store, Wanted(data_dir, target=share))
     elif not as_json:
-        print(f"\n{page_command(proof, runs_dir, target)}")
+        print(f"\n{page_command(proof, store, runs_dir, target)}")
     if proof.failures:
         first = proof.failures[0]
         raise RunError(
@@ -96,9 +96,14 @@ def prove(
         )
 
 
-def page_command(proof: "Proof", runs_dir: Path | None, target: float | None) -> str:
-    """Say which command makes the page of a proof."""
-    words = ["smidgen", "report", f"{proof.recipe}@{proof.engine}"]
+def page_command(
+    proof: "Proof", store: "RunStore", runs_dir: Path | None, target: float | None
+) -> str:
+    """Say which command makes the page of a proof: of its runs, and no others."""
+    from smidgen.evidence.select import selector_of
+
+    selector = selector_of(store, [seed.run for seed in proof.seeds])
+    words = ["smidgen", "report", selector]
     if proof.protocol != "final":
         words += ["--protocol", proof.protocol]
     if target is not None:
@@ -146,4 +151,6 @@ def _seeds(proof: "Proof") -> str:
     ]
     if proof.target is None:
         header, rows = header[:3] + header[5:], [row[:3] + row[5:] for row in rows]
+    elif not can_stay(proof):
+        header, rows = header[:4] + header[5:], [row[:4] + row[5:] for row in rows]
     return table(header, rows, left=0)

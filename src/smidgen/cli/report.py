@@ -43,7 +43,7 @@ def report(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(metavar="PERCENT", help="For a recipe: accuracy to reach (else its own)."),
+        typer.Option(metavar="PERCENT", help="For a recipe or `frontier`: accuracy to reach."),
     ] = None,
     protocol: Annotated[
         Literal["final", "tune", "origin"],

@@ -75,7 +75,7 @@ def find_reported(targets: Sequence[str], store: "RunStore", wanted: Wanted) -> 
         return _comparison((a, b), sides, wanted)
     (target,) = targets
     if target == FRONTIER:
-        return _frontier(store)
+        return _frontier(store, wanted)
     if target in LADDERS or target.endswith(".json"):
         return _ladder(target, store)
     folder = _run(target, store)
@@ -105,15 +105,18 @@ def run_reported(folder: "RunFolder", wanted: Wanted) -> Reported:
 def _run(target: str, store: "RunStore") -> "RunFolder | None":
     """Return the run of this name, if it is not a recipe's name or a list of runs."""
     from smidgen.errors import UnknownNameError
+    from smidgen.evidence.select import split_selector
     from smidgen.recipes.catalogue import LADDERS, RECIPES
 
-    names = RECIPES.keys() | {row.recipe for row in store.index.runs()[0]}
-    if target.removesuffix("@torch").removesuffix("@native") in names or "," in target:
+    with_runs = [row.recipe for row in reversed(store.index.runs()[0])]  # newest first
+    names = dict.fromkeys([*with_runs, *RECIPES])
+    if split_selector(target, names)[0] in names or "," in target:
         return None
     try:
         return store.find(target)
     except UnknownNameError as error:
-        known = [*names, *LADDERS, FRONTIER, *(f.name for f in store.folders())]
+        folders = [folder.name for folder in reversed(store.folders())]
+        known = dict.fromkeys([*with_runs, *folders, FRONTIER, *LADDERS, *names])
         hint = f"Runs are looked for in `{store.root}`."
         raise UnknownNameError("run, recipe or ladder", target, known, hint) from error
 
@@ -160,7 +163,7 @@ def _ladder(target: str, store: "RunStore") -> Reported:
     return Reported(name, lambda: make_ladder_page(target, steps), lambda: ladder_plots(steps))
 
 
-def _frontier(store: "RunStore") -> Reported:
+def _frontier(store: "RunStore", wanted: Wanted) -> Reported:
     from smidgen.report.frontier_figures import frontier_plots
     from smidgen.report.frontier_page import make_frontier_page
     from smidgen.report.frontier_points import frontier_points
@@ -168,8 +171,8 @@ def _frontier(store: "RunStore") -> Reported:
     points, dataset = frontier_points(store), "mnist"
     return Reported(
         FRONTIER,
-        lambda: make_frontier_page(points, dataset),
-        lambda: frontier_plots(points, dataset),
+        lambda: make_frontier_page(points, dataset, target=wanted.target),
+        lambda: frontier_plots(points, dataset, wanted.target),
     )
 
 

@@ -155,7 +155,9 @@ def _table(rows: list["ListedRun"]) -> str:
     shown = [
         [
             row.run,
-            row.recipe,
+            row.recipe + ("*" if row.is_variant else ""),
+            row.dataset,
+            row.epochs,
             row.seed,
             row.protocol,
             row.engine,
@@ -167,8 +169,11 @@ def _table(rows: list["ListedRun"]) -> str:
         ]
         for row in rows
     ]
-    header = ["run", "recipe", "seed", "protocol", "engine", "params", "split", "accuracy"]
-    return table([*header, "errors", "seconds"], shown, left=2)
+    header = ["run", "recipe", "data set", "epochs", "seed", "protocol", "engine", "params"]
+    drawn = table([*header, "split", "accuracy", "errors", "seconds"], shown, left=3)
+    if any(row.is_variant for row in rows):
+        drawn += "\n\n* other settings than the catalogue's recipe of this name"
+    return drawn
 
 
 def _page(name: str, record: "RunRecord") -> str:

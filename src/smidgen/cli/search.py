@@ -76,6 +76,13 @@ def search(
     from smidgen.search import search as run_search
     from smidgen.search.settings import BASE
 
+    if not hours > 0.0:
+        raise typer.BadParameter(f"it must be above 0, not {hours:g}.", param_hint="'--hours'")
+    if min_params is not None and min_params > max_params:
+        raise typer.BadParameter(
+            f"it must be from 0 to --max-params, which is {max_params:,}, not {min_params:,}.",
+            param_hint="'--min-params'",
+        )
     base = recipe_from(start, settings) if start else with_settings(BASE, settings)
     options = SearchOptions(
         study=study or Path(f"search-{max_params}"),

@@ -82,7 +82,7 @@ def train(
     store = store_at(runs_dir)
     if resume is not None:
         _refuse_settings(context)
-        run = _resume(store.find(resume), data_dir)
+        run = _resume(store.find(resume), data_dir, threads)
     else:
         mine = student_recipe(target or "", settings, like)
         recipe = mine.recipe if mine else recipe_from(target or "smidgen/quick", settings)
@@ -99,7 +99,7 @@ def train(
 
 
 def _refuse_settings(context: typer.Context) -> None:
-    kept = {"runs_dir", "data_dir", "resume", "as_json", "with_page", "opens"}
+    kept = {"runs_dir", "data_dir", "threads", "resume", "as_json", "with_page", "opens"}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
@@ -111,7 +111,7 @@ def _refuse_settings(context: typer.Context) -> None:
             )
 
 
-def _resume(folder: "RunFolder", data_dir: Path | None) -> "Run":
+def _resume(folder: "RunFolder", data_dir: Path | None, threads: int | None) -> "Run":
     from smidgen.cli.progress import progress_listener
     from smidgen.data import load_dataset
     from smidgen.training.loop import Run, resume
@@ -121,7 +121,7 @@ def _resume(folder: "RunFolder", data_dir: Path | None) -> "Run":
         return Run(folder, record, was_there=True)
     dataset = load_dataset(record.recipe.dataset, data_dir)
     with progress_listener(record.recipe.epochs) as listener:
-        return resume(folder, dataset, listener)
+        return resume(folder, dataset, listener, threads)
 
 
 def _load(recipe: "Recipe", data_dir: Path | None, or_stripes: bool) -> "tuple[Recipe, Dataset]":

@@ -143,6 +143,7 @@ def _layers_said(word: str, count: int) -> str:
 
 def _accuracy(target: float, stay_epochs: int | None, proof: Proof) -> Iterator[Limit]:
     n, mean = proof.accuracy.n, proof.accuracy.mean
+    what = "after the last epoch" if n == 1 else "mean of the last epochs"
     over = f"n = {n}"
     if proof.accuracy.sd is not None:
         over += f", sd {100 * proof.accuracy.sd:.3f} points"
@@ -155,8 +156,7 @@ def _accuracy(target: float, stay_epochs: int | None, proof: Proof) -> Iterator[
         mean,
         target,
         kept,
-        f"{100 * mean:.3f} % mean of the last epochs on {proof.split} ({over}), "
-        f"limit {100 * target:g} %: {verdict}",
+        f"{100 * mean:.3f} % {what} on {proof.split} ({over}), limit {100 * target:g} %: {verdict}",
     )
     if stay_epochs is None or proof.target is None:
         return

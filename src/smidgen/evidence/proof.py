@@ -50,9 +50,9 @@ class Spread:
         median: Their median.
         minimum: The lowest.
         maximum: The highest.
-        sd: Standard deviation, n - 1 below; None for one seed, as are the intervals.
-        interval: Student's interval of the mean: the headline.
-        bootstrap: The BCa bootstrap interval of the mean.
+        sd: Standard deviation, n - 1 below; None for one seed.
+        interval: Student's interval of the mean: the headline; None for one seed.
+        bootstrap: The BCa bootstrap interval of the mean; None for fewer than three seeds.
     """
 
     n: int

@@ -1,9 +1,9 @@
 """What a person writes for "these runs" in, finished runs that differ only in the seed out."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from itertools import combinations
 
-from smidgen.engines.choose import EngineName
 from smidgen.errors import RunError, UnknownNameError
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
@@ -11,7 +11,10 @@ from smidgen.runs.index import IndexedRun
 from smidgen.runs.record import Protocol
 from smidgen.runs.store import RunFolder, RunStore
 
-_ENGINES: tuple[EngineName, ...] = ("torch", "native")
+_SHORT = 8
+_FEWEST_DIGITS = 4
+"""Fewer digits of a fingerprint are taken for a typing error."""
+_MOST_LISTED = 8
 
 
 def select_runs(store: RunStore, query: str, protocol: Protocol = "final") -> list[RunFolder]:
@@ -20,8 +23,9 @@ def select_runs(store: RunStore, query: str, protocol: Protocol = "final") -> li
     Args:
         store: Where to look.
         query: A recipe's name, of which all finished runs of the protocol are taken; the same
-            with `@torch` or `@native` behind it; or runs, separated by commas, each a path, a
-            name, a unique prefix or `last`.
+            with `@` and an engine, a data set or the start of a fingerprint behind it, or
+            several of these, as `smidgen/quick@native@mnist`; or runs, separated by commas,
+            each a path, a name, a unique prefix or `last`.
         protocol: Of which runs to take for a recipe's name.
 
     Raises:
@@ -29,25 +33,59 @@ def select_runs(store: RunStore, query: str, protocol: Protocol = "final") -> li
             which are meant; or a run is unfinished.
         UnknownNameError: Neither a recipe with runs here nor runs.
     """
-    name, at, engine = query.rpartition("@")
-    if not at or engine not in _ENGINES:
-        name, engine = query, ""
     rows = store.index.runs()[0]
+    name, parts = split_selector(query, {row.recipe for row in rows} | RECIPES.keys())
     of_recipe = [row for row in rows if row.recipe == name]
-    fitting = [
-        row
-        for row in of_recipe
-        if row.protocol == protocol and row.engine == (engine or row.engine)
-    ]
+    fitting = [row for row in of_recipe if row.protocol == protocol]
+    kinds = _narrowed(fitting, parts)
+    if len(kinds) == 1:
+        return [RunFolder(store.root / row.run) for row in kinds[0]]
+    if kinds:
+        listed = _listed(name, fitting, kinds, parts)
+        raise RunError(f"`{query}` has {len(kinds)} kinds of runs. Say which: {listed}.")
     if fitting:
-        return [RunFolder(store.root / row.run) for row in _one_kind(query, fitting)]
-    if of_recipe or name in RECIPES:
-        on = f" on the {engine} engine" if engine else ""
+        listed = _listed(name, fitting, kinds_of(fitting))
         raise RunError(
-            f"There are no finished runs of `{name}` under the protocol `{protocol}`{on} in "
+            f"No finished runs of `{name}` under the protocol `{protocol}` fit "
+            f"`@{'@'.join(parts)}`. There are: {listed}."
+        )
+    if of_recipe or name in RECIPES:
+        raise RunError(
+            f"There are no finished runs of `{name}` under the protocol `{protocol}` in "
             f"`{store.root}`. `smidgen prove {name}` makes some."
         )
     return _named_runs(store, query, rows)
+
+
+def split_selector(query: str, names: Container[str]) -> tuple[str, list[str]]:
+    """Return a recipe's name and what stands behind it, each after an `@`.
+
+    Args:
+        query: As in `select_runs`.
+        names: The recipes that are known; a query that begins with none comes back whole.
+    """
+    pieces = query.split("@")
+    for end in range(len(pieces), 0, -1):  # a recipe's own name may hold an @
+        name = "@".join(pieces[:end])
+        if name in names:
+            return name, pieces[end:]
+    return query, []
+
+
+def selector_of(store: RunStore, runs: Sequence[str]) -> str:
+    """Return what to write for exactly these runs: what `select_runs` takes.
+
+    Args:
+        store: Where they are.
+        runs: Names of finished runs that differ only in the seed.
+    """
+    rows, wanted = store.index.runs()[0], set(runs)
+    for first in (row for row in rows if row.run == runs[0]):
+        alike = [r for r in rows if (r.recipe, r.protocol) == (first.recipe, first.protocol)]
+        (kind,) = (kind for kind in kinds_of(alike) if first in kind)
+        if {row.run for row in kind} == wanted:
+            return _selector(first.recipe, alike, kind, [first.engine])
+    return ",".join(runs)  # not all of their kind, or of several names
 
 
 def runs_of(
@@ -92,7 +130,8 @@ def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list
         try:
             folder = store.find(part.strip())
         except UnknownNameError:
-            known = [*dict.fromkeys(row.recipe for row in rows), *(row.run for row in rows)]
+            newest = rows[::-1]
+            known = [*dict.fromkeys(row.recipe for row in newest), *(row.run for row in newest)]
             where = f"Recipes with runs and runs are looked for in `{store.root}`."
             raise UnknownNameError("recipe or run", part.strip(), known, where) from None
         if not folder.is_finished:
@@ -104,18 +143,59 @@ def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list
     return found
 
 
-def _one_kind(query: str, rows: Sequence[IndexedRun]) -> Sequence[IndexedRun]:
-    kinds = kinds_of(rows)
-    current = RECIPES[rows[0].recipe].fingerprint() if rows[0].recipe in RECIPES else None
+def _narrowed(rows: Sequence[IndexedRun], parts: Sequence[str]) -> list[list[IndexedRun]]:
+    kinds = kinds_of(row for row in rows if all(_fits(row, part) for part in parts))
+    current = RECIPES[rows[0].recipe].fingerprint() if rows and rows[0].recipe in RECIPES else None
     # a recipe that was changed since, or tried with other settings, keeps its name
-    chosen = [kind for kind in kinds if kind[0].fingerprint == current] or kinds
-    if len(chosen) == 1:
-        return chosen[0]
-    listed = "; ".join(_describe(kind) for kind in chosen)
-    raise RunError(
-        f"`{query}` has {len(chosen)} kinds of runs: {listed}. Say which with `@torch` or "
-        "`@native`, or name the runs, separated by commas."
-    )
+    return [kind for kind in kinds if kind[0].fingerprint == current] or kinds
+
+
+def _fits(row: IndexedRun, part: str) -> bool:
+    if part in _words(row):
+        return True
+    hashes = (row.fingerprint, row.data_sha256)
+    return len(part) >= _FEWEST_DIGITS and any(each.startswith(part) for each in hashes)
+
+
+def _words(row: IndexedRun) -> list[str]:
+    """Return what may stand behind an `@` for a run, what reads best first."""
+    return [
+        row.engine,
+        row.dataset,
+        row.device,
+        *([f"threads={row.threads}"] if row.engine == "torch" else []),
+        row.fingerprint[:_SHORT],
+        row.data_sha256[:_SHORT],
+        f"results={row.results_version}",
+    ]
+
+
+def _selector(
+    name: str, rows: Sequence[IndexedRun], kind: list[IndexedRun], parts: Sequence[str]
+) -> str:
+    words = [word for word in _words(kind[0]) if word not in parts]
+    for count in range(len(words) + 1):
+        for more in combinations(words, count):
+            if _narrowed(rows, [*parts, *more]) == [kind]:
+                return "@".join([name, *parts, *more])
+    return ",".join(row.run for row in kind)  # two fingerprints that begin alike
+
+
+def _listed(
+    name: str,
+    rows: Sequence[IndexedRun],
+    kinds: Sequence[list[IndexedRun]],
+    parts: Sequence[str] | None = None,
+) -> str:
+    """Return what to write for each kind after the given parts, or after engine and data set."""
+    several = len({kind[0].epochs for kind in kinds}) > 1
+    texts = []
+    for kind in kinds[: -_MOST_LISTED - 1 : -1]:
+        epochs = f", epochs: {kind[0].epochs}" if several else ""
+        first = [kind[0].engine, kind[0].dataset] if parts is None else parts
+        texts.append(f"`{_selector(name, rows, kind, first)}` (runs: {len(kind)}{epochs})")
+    more = f", ... ({len(kinds) - _MOST_LISTED} more)" if len(kinds) > _MOST_LISTED else ""
+    return ", ".join(texts) + more
 
 
 def _kind(row: IndexedRun) -> tuple[object, ...]:
@@ -128,13 +208,4 @@ def _kind(row: IndexedRun) -> tuple[object, ...]:
         threads,
         row.data_sha256,
         row.results_version,
-    )
-
-
-def _describe(kind: Sequence[IndexedRun]) -> str:
-    first = kind[0]
-    threads = f", threads: {first.threads}" if first.engine == "torch" else ""
-    return (
-        f"{len(kind)} of {first.engine} on {first.device}{threads}, {first.dataset}, "
-        f"such as `{first.run}`"
     )

@@ -28,6 +28,8 @@ from smidgen.runs.record import EpochRecord, Result, RunRecord
 from smidgen.runs.store import RunFolder
 
 STAY_EPOCHS = 5
+FEWEST_FOR_BOOTSTRAP = 3
+"""Two values can be drawn anew in three ways only: that is no distribution."""
 ON_TEST = "selected on the test set"
 
 
@@ -81,7 +83,10 @@ def proof_of(
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return mean, median, range, and from two values on deviation and intervals."""
+    """Return mean, median, range; deviation and Student's interval from two values on.
+
+    The bootstrap interval takes three.
+    """
     array = np.asarray(values, np.float64)
     several = len(array) > 1
     return Spread(
@@ -92,7 +97,7 @@ def spread(values: Sequence[float]) -> Spread:
         maximum=float(array.max()),
         sd=standard_deviation(array) if several else None,
         interval=t_interval(array) if several else None,
-        bootstrap=bca_of_mean(array) if several else None,
+        bootstrap=bca_of_mean(array) if len(array) >= FEWEST_FOR_BOOTSTRAP else None,
     )
 
 

@@ -41,11 +41,16 @@ def is_claim(proof: "Proof") -> bool:
     return len(proof.seeds) >= CLAIM_SEEDS and proof.protocol == "final"
 
 
+def can_stay(proof: "Proof") -> bool:
+    """Return whether there is a target, and epochs enough to stay at it."""
+    return proof.target is not None and proof.epochs >= proof.target.stay_epochs
+
+
 def proof_rows(proof: "Proof") -> list[tuple[str, str]]:
     """Return what a proof states, each with its title; "" goes on with the title before."""
     rows = _accuracy(proof)
     if proof.target is not None:
-        rows += _target(proof.target)
+        rows += _target(proof, proof.target)
     if proof.images is not None:
         rows += _images(proof.images)
     return [
@@ -60,12 +65,13 @@ def proof_rows(proof: "Proof") -> list[tuple[str, str]]:
 def _accuracy(proof: "Proof") -> list[tuple[str, str]]:
     seen = proof.accuracy
     rows = [("mean accuracy", percent(seen.mean))]
-    if seen.interval is not None and seen.bootstrap is not None and seen.sd is not None:
-        rows = [
-            ("mean accuracy", f"{percent(seen.mean)}, {between(seen.interval)} (Student)"),
-            ("", f"{' ' * len(percent(seen.mean))}  {between(seen.bootstrap)} (BCa bootstrap)"),
-            ("standard deviation", f"{100 * seen.sd:.3f} points"),
-        ]
+    if seen.interval is not None:
+        rows = [("mean accuracy", f"{percent(seen.mean)}, {between(seen.interval)} (Student)")]
+    if seen.bootstrap is not None:
+        indent = " " * len(percent(seen.mean))
+        rows.append(("", f"{indent}  {between(seen.bootstrap)} (BCa bootstrap)"))
+    if seen.sd is not None:
+        rows.append(("standard deviation", f"{100 * seen.sd:.3f} points"))
     rows.append(
         (
             "min, median, max",
@@ -80,13 +86,11 @@ def _accuracy(proof: "Proof") -> list[tuple[str, str]]:
     return rows
 
 
-def _target(at: "AtTarget") -> list[tuple[str, str]]:
-    goal = f"{100 * at.target:g} %"
-    rows = [
-        (f"at {goal} or above", _count(at.reached)),
-        (f"and stay, last {at.stay_epochs} epochs", _count(at.stayed)),
-    ]
-    if at.p_value is not None:
+def _target(proof: "Proof", at: "AtTarget") -> list[tuple[str, str]]:
+    rows = [(f"at {100 * at.target:g} % or above", _count(at.reached))]
+    if can_stay(proof):
+        rows.append((f"and stay, last {at.stay_epochs} epochs", _count(at.stayed)))
+    if at.p_value is not None and is_claim(proof):
         yes = "above it" if at.p_value <= 0.05 else "not shown to be above it"
         rows.append(("mean against target", f"{yes}, one-sided p = {at.p_value:.2g}"))
     first = at.median_first_epoch

@@ -4,6 +4,8 @@ How each was chosen stands in `docs/results/frontier_choice.md`, what was tried 
 `docs/findings.md`, the proofs in `docs/results/frontier.md`.
 """
 
+from dataclasses import dataclass
+
 from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
     BatchNorm,
@@ -71,25 +73,31 @@ _STRONG = (Rotation(10.0), Scaling(0.85, 1.15), Translation(2.5))
 _BENT = (*_STRONG, Elastic(0.5))
 
 
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    epochs: int = 15
+    lr: float = 0.03
+    transforms: tuple[Transform, ...] = _STRONG
+    clean_epochs: int = 2
+
+
 def _recipe(
     size: str,
     max_params: int,
     network: Network,
     target: float,
     analysis: str,
-    epochs: int = 15,
-    lr: float = 0.03,
-    transforms: tuple[Transform, ...] = _STRONG,
-    clean_epochs: int = 2,
+    settings: _Settings = _Settings(),
 ) -> Recipe:
+    epochs = settings.epochs
     return Recipe(
         name=f"smidgen/{size}",
         network=network,
-        optimizer=AdamW(lr=lr, beta2=0.99, weight_decay=1e-4),
+        optimizer=AdamW(lr=settings.lr, beta2=0.99, weight_decay=1e-4),
         schedule=Linear(warmup_fraction=0.2),
         normalization=MNIST_NORMALIZATION,
-        augmentation=Augmentation(transforms),
-        clean_epochs=clean_epochs,
+        augmentation=Augmentation(settings.transforms),
+        clean_epochs=settings.clean_epochs,
         epochs=epochs,
         batch_size=256,
         budget=Budget(max_params=max_params, max_epochs=epochs, target_accuracy=target),
@@ -112,10 +120,7 @@ RECIPES = (
             "Capacity is all: the losses in training and on `valid` are the same, and none of the "
             "other forms of this size (two pools, cheaper kernels, other heads) is clearly better."
         ),
-        epochs=80,
-        lr=0.08,
-        transforms=_MILD,
-        clean_epochs=3,
+        settings=_Settings(80, 0.08, _MILD, clean_epochs=3),
     ),
     _recipe(
         "700",
@@ -123,10 +128,7 @@ RECIPES = (
         tower((6,), (7, 7, 7, 6)),
         target=0.9895,
         analysis="The settings of `smidgen/500`; a fourth layer, and wider.",
-        epochs=80,
-        lr=0.08,
-        transforms=_MILD,
-        clean_epochs=3,
+        settings=_Settings(80, 0.08, _MILD, clean_epochs=3),
     ),
     _recipe(
         "1k",
@@ -137,10 +139,7 @@ RECIPES = (
             "Of 23 candidates no other form, batch size or augmentation is better. With 100 epochs "
             "the training loss is lower and the loss on `valid` is not."
         ),
-        epochs=40,
-        lr=0.08,
-        transforms=_MILD,
-        clean_epochs=5,
+        settings=_Settings(40, 0.08, _MILD, clean_epochs=5),
     ),
     _recipe(
         "1.5k",
@@ -148,10 +147,7 @@ RECIPES = (
         tower((8,), (13, 12, 13, 13)),
         target=0.9938,
         analysis="Between `smidgen/1k` and `smidgen/2k` in everything; not searched by itself.",
-        epochs=60,
-        lr=0.06,
-        transforms=_MILD,
-        clean_epochs=4,
+        settings=_Settings(60, 0.06, _MILD, clean_epochs=4),
     ),
     _recipe(
         "2k",
@@ -159,9 +155,7 @@ RECIPES = (
         tower((7, 7), (14, 13, 14, 13)),
         target=0.9943,
         analysis="The settings of `smidgen/3k` for longer; not searched by itself.",
-        epochs=40,
-        lr=0.04,
-        clean_epochs=3,
+        settings=_Settings(40, 0.04, _STRONG, clean_epochs=3),
     ),
     _recipe(
         "2k-15",
@@ -197,8 +191,7 @@ RECIPES = (
             "From here on capacity is not all: bent images and one clean epoch instead of two "
             "narrow the gap between the losses in training and on `valid`."
         ),
-        transforms=_BENT,
-        clean_epochs=1,
+        settings=_Settings(transforms=_BENT, clean_epochs=1),
     ),
     _recipe(
         "10k",
@@ -209,7 +202,6 @@ RECIPES = (
             "At this size slopes that are learned learn the training images by heart: the loss on "
             "`valid` is 0.0153 with them and 0.0134 with a fixed slope."
         ),
-        transforms=_BENT,
-        clean_epochs=1,
+        settings=_Settings(transforms=_BENT, clean_epochs=1),
     ),
 )

@@ -198,11 +198,31 @@ class Recipe:
 
     @staticmethod
     def from_json(text: str | bytes, where: str = "") -> "Recipe":
-        """Read a recipe; raises RecipeError with the path of what is wrong and the nearest key."""
-        return from_json(Recipe, text, RecipeError, where)
+        """Read a recipe, or the object with a `recipe` that `smidgen show --json` prints.
+
+        Raises:
+            RecipeError: With the path of what is wrong and the nearest key.
+        """
+        shown = _shown_recipe(text)
+        if shown is None:
+            return from_json(Recipe, text, RecipeError, where)
+        return from_plain(
+            Recipe, shown, RecipeError, f"{where}, in `recipe`" if where else "recipe"
+        )
 
 
 complete(Teacher, Distillation, Recipe, Recipe=Recipe)  # a teacher's recipe is a recipe
+
+
+def _shown_recipe(text: str | bytes) -> dict[str, Any] | None:
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # reading it as a recipe says what is wrong
+    if not isinstance(plain, dict) or "network" in plain:
+        return None
+    recipe = plain.get("recipe")
+    return recipe if isinstance(recipe, dict) else None
 
 
 def _parse(text: str) -> Any:

@@ -111,8 +111,6 @@ def ends_plot(story: "ProofStory") -> Plot:
             tip(bar, f"{between(seen.interval)} of the mean (Student)")
         (mark,) = axes.plot([100 * seen.mean], [-1.1], "D", color=INK, ms=6)
         tip(mark, f"mean {100 * seen.mean:.3f} %")
-        axes.annotate("mean", (100 * seen.mean, -1.1), xytext=(0, -16), ha="center",
-                      textcoords="offset points", color=MUTED)  # fmt: skip
         below = {"xytext": (0, -16), "textcoords": "offset points", "ha": "center"}
         axes.annotate("mean", (100 * seen.mean, -1.1), color=MUTED, **below)
         if target is not None:

@@ -37,7 +37,7 @@ def run_plots(view: RunView) -> list[Plot]:
 
 def _accuracy(view: RunView) -> Plot:
     epochs, target = view.record.epochs, view.target
-    claim = view.record.recipe.about.claim
+    claim = view.about.claim
     told = [p / 100 for p in claim.test_log] if claim else []
     shown = [epoch.eval_accuracy for epoch in epochs]
     best = max(range(len(shown)), key=lambda place: shown[place])

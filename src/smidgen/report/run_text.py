@@ -16,7 +16,7 @@ def run_text(view: RunView) -> str:
     record = view.record
     parts = [
         f"# {_line(record.recipe.name)}, seed {record.seed}",
-        *([_line(record.recipe.about.summary)] if record.recipe.about.summary else []),
+        *([_line(view.about.summary)] if view.about.summary else []),
         *(f"> {_line(note)}" for note in view.notes if note != view.pictures.reason),
         f"## Target\n\n{_line(_target(view))}",
         f"## Result\n\n{_list(_results(view))}",
@@ -37,7 +37,7 @@ def run_text(view: RunView) -> str:
 
 
 def _target(view: RunView) -> str:
-    told = view.record.recipe.about.target
+    told = view.about.target
     promised = "; ".join(f"{each.what} {each.limit}" for each in view.promises())
     return (
         " ".join(filter(None, [told, f"Budget: {promised}." if promised else ""])) or "None said."

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from smidgen.errors import RunError
 from smidgen.evidence.answers import Answers, answers_of
+from smidgen.evidence.changes import changes
 from smidgen.evidence.label_errors import known_label_errors
 from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.recipes.recipe import About, Recipe
 from smidgen.report.pictures import Pictures, pictures_of
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
@@ -72,8 +74,15 @@ class RunView:
 
     @property
     def target(self) -> float | None:
-        """The accuracy its recipe promises, a share, if it promises one."""
-        return self.record.recipe.budget.target_accuracy
+        """The accuracy its recipe promises of this data set, a share, if it promises one."""
+        recipe = self.record.recipe
+        return None if _dataset_of_target(recipe) else recipe.budget.target_accuracy
+
+    @property
+    def about(self) -> About:
+        """What is told of its recipe; nothing of a changed one, of which it was not said."""
+        recipe = self.record.recipe
+        return About() if _changes(recipe) else recipe.about
 
     @property
     def is_of_catalogue(self) -> bool:
@@ -93,10 +102,10 @@ class RunView:
             epochs = record.recipe.epochs
             limit = f"at most {budget.max_epochs:,}"
             found.append(Promise("epochs", limit, f"{epochs:,}", epochs <= budget.max_epochs))
-        if budget.target_accuracy is not None and record.result is not None:
+        if self.target is not None and record.result is not None:
             last = record.result.last_accuracy
-            limit, given = f"at least {100 * budget.target_accuracy:g} %", f"{100 * last:.2f} %"
-            found.append(Promise("accuracy", limit, given, last >= budget.target_accuracy))
+            limit, given = f"at least {100 * self.target:g} %", f"{100 * last:.2f} %"
+            found.append(Promise("accuracy", limit, given, last >= self.target))
         return found
 
 
@@ -108,6 +117,7 @@ def view_run(folder: RunFolder, data_dir: Path | None = None) -> RunView:
     """
     record, notes = folder.record(), []
     _check(folder.name, record)
+    notes += _about_recipe(record.recipe)
     if record.result is None:
         record = replace(record, epochs=_epochs_so_far(folder, record))
         notes.append(
@@ -134,6 +144,38 @@ def view_run(folder: RunFolder, data_dir: Path | None = None) -> RunView:
         pictures=pictures,
         label_errors=known_label_errors(record.data.sha256) if on_test else frozenset(),
         notes=tuple(notes),
+    )
+
+
+def _about_recipe(recipe: Recipe) -> list[str]:
+    """Say in what a recipe differs from the catalogue's of its name, and what is void by that."""
+    known, found, notes = _known_as(recipe), _changes(recipe), []
+    if known is not None and found:
+        notes.append(f"Changed from `{known.name}`: {'; '.join(found)}.")
+    dataset, target = _dataset_of_target(recipe), recipe.budget.target_accuracy
+    if dataset and target is not None:
+        notes.append(f"Its target of {100 * target:g} % is meant for {dataset} and not shown.")
+    return notes
+
+
+def _changes(recipe: Recipe) -> tuple[str, ...]:
+    known = _known_as(recipe)
+    return () if known is None else changes(known, recipe)
+
+
+def _dataset_of_target(recipe: Recipe) -> str:
+    """Return for which other data set a target was meant that a recipe took over; "" for none."""
+    known = _known_as(recipe)
+    if known is None or known.dataset == recipe.dataset:
+        return ""
+    is_taken_over = known.budget.target_accuracy == recipe.budget.target_accuracy
+    return known.dataset if is_taken_over else ""
+
+
+def _known_as(recipe: Recipe) -> Recipe | None:
+    """Return the catalogue's recipe of this name, or of the name without `-on-` a data set."""
+    return RECIPES.get(recipe.name) or RECIPES.get(
+        recipe.name.removesuffix(f"-on-{recipe.dataset}")
     )
 
 

@@ -11,7 +11,7 @@ from smidgen.report.frontier_figures import frontier_plots
 from smidgen.report.frontier_points import Point
 from smidgen.report.page import render
 from smidgen.report.site_pages import FRONTIER, Kind, ladder_file, proof_file, run_file
-from smidgen.report.tables import Cell, Column, Table, cells
+from smidgen.report.tables import Cell, Column, Table, cells, interval_text
 from smidgen.runs.listing import ListedRun
 
 
@@ -90,7 +90,7 @@ def _proof_table(content: SiteContent) -> Table:
     ]
     rows = [_proof_row(kind, content.pages) for kind in content.proofs]
     rows.sort(key=lambda row: row[4].order if isinstance(row[4].order, int) else 0)
-    return Table("Means over random seeds", columns, rows, is_sortable=True, name="proof-table")
+    return Table("Means over random seeds", columns, rows, True, "proof-table", css="named")
 
 
 def _proof_row(kind: Kind, pages: frozenset[str]) -> list[Cell]:
@@ -109,7 +109,7 @@ def _proof_row(kind: Kind, pages: frozenset[str]) -> list[Cell]:
         seen.n,
         Cell(f"{100 * seen.mean:.3f} %", order=seen.mean, css="strong"),
         Cell(f"{100 * sd:.3f}", order=sd),
-        Cell(f"{100 * interval.low:.3f} to {100 * interval.high:.3f} %", order=interval.low),
+        Cell(f"{interval_text(interval.low, interval.high)} %", order=interval.low),
         Cell(f"{seconds:.1f}", order=seconds),
     )
 
@@ -128,7 +128,7 @@ def _run_table(content: SiteContent) -> Table:
         Column("started (UTC)", is_number=False),
     ]
     rows = [_run_row(run, content.pages) for run in reversed(content.runs)]
-    return Table("Every run, the latest first", columns, rows, is_sortable=True, name="run-table")
+    return Table("Every run, the latest first", columns, rows, True, "run-table", css="named")
 
 
 def _run_row(run: ListedRun, pages: frozenset[str]) -> list[Cell]:

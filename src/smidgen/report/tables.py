@@ -60,6 +60,11 @@ def cells(*values: object) -> list[Cell]:
     return [value if isinstance(value, Cell) else _cell(value) for value in values]
 
 
+def interval_text(low: float, high: float) -> str:
+    """Return an interval of shares in percent, within 0 and 100: `99.377 to 99.448`."""
+    return f"{100 * max(low, 0.0):.3f} to {100 * min(high, 1.0):.3f}"
+
+
 def _cell(value: object) -> Cell:
     if value is None:
         return Cell("–", order=float("-inf"))

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, Literal, get_args
 
 from smidgen.errors import RunError
+from smidgen.recipes.catalogue import RECIPES
 from smidgen.runs.index import IndexedRun
 from smidgen.runs.store import PARTIAL, RunFolder, RunStore
 
@@ -24,6 +26,9 @@ class ListedRun:
         protocol: `tune`, `final` or `origin`.
         engine: `torch` or `native`.
         num_params: By the counting rule.
+        dataset: Name of the data set.
+        epochs: Passes over the training images, of an unfinished run those planned.
+        is_variant: Whether its settings differ from the catalogue's recipe of that name.
         started: UTC, ISO 8601.
         split: Where accuracy was measured.
         accuracy: A share in [0, 1].
@@ -37,6 +42,9 @@ class ListedRun:
     protocol: str
     engine: str
     num_params: int
+    dataset: str
+    epochs: int
+    is_variant: bool
     started: str
     split: str | None = None
     accuracy: float | None = None
@@ -76,6 +84,9 @@ def _finished(row: IndexedRun) -> ListedRun:
         row.protocol,
         row.engine,
         row.num_params,
+        row.dataset,
+        row.epochs,
+        _is_variant(row.recipe, row.fingerprint),
         row.started,
         row.split,
         row.accuracy,
@@ -93,8 +104,20 @@ def _unfinished(folder: RunFolder) -> ListedRun:
         record.protocol,
         record.environment.engine,
         record.num_params,
+        record.data.name,
+        record.recipe.epochs,
+        _is_variant(record.recipe.name, record.fingerprint),
         record.started,
     )
+
+
+def _is_variant(name: str, fingerprint: str) -> bool:
+    return name in RECIPES and _fingerprint(name) != fingerprint
+
+
+@cache
+def _fingerprint(name: str) -> str:
+    return RECIPES[name].fingerprint()
 
 
 _ORDERS: dict[SortKey, Callable[[ListedRun], Any]] = {

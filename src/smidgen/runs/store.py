@@ -156,13 +156,17 @@ class RunStore:
 
         Raises:
             UnknownNameError: There is none.
-            RunError: A prefix fits several runs.
+            RunError: A prefix fits several runs; or `last`, and there are no runs.
         """
         path = Path(query)
         if (path / "record.json").is_file():
             return RunFolder(path.resolve())
         folders = self.folders()
-        if query == "last" and folders:
+        if query == "last":
+            if not folders:
+                raise RunError(
+                    f"There are no runs in `{self.root}` yet; `smidgen train` makes one."
+                )
             return folders[-1]
         fitting = (
             [f for f in folders if f.path.name == query]
@@ -172,7 +176,7 @@ class RunStore:
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
-            names = [f.name for f in folders]
+            names = [f.name for f in reversed(folders)]
             raise UnknownNameError("run", query, names, f"Runs are looked for in `{self.root}`.")
         listed = ", ".join(f"`{f.name}`" for f in fitting[:4])
         raise RunError(f"`{query}` fits {len(fitting)} runs: {listed}. Write more of the name.")

@@ -94,17 +94,24 @@ def train(
     return _sit(store, folder, record, splits, listener, started, options.source)
 
 
-def resume(folder: RunFolder, dataset: Dataset, listener: Listener | None = None) -> Run:
+def resume(
+    folder: RunFolder,
+    dataset: Dataset,
+    listener: Listener | None = None,
+    threads: int | None = None,
+) -> Run:
     """Continue an interrupted run where it stopped, bit for bit; a finished one is returned.
 
     Args:
         folder: Where the run stands; the finished one will stand beside it.
         dataset: The images it began with.
         listener: Told how it goes on.
+        threads: Cores to use; None for as many as it began with. The torch engine keeps those.
 
     Raises:
         DataError: These are not the images it began with.
-        RunError: The record is damaged, or this version of smidgen gives other numbers.
+        RunError: The record is damaged, or this version of smidgen, or so many threads, would
+            give other numbers.
         SmidgenError: As `train`.
     """
     listener = listener or Listener()
@@ -118,7 +125,13 @@ def resume(folder: RunFolder, dataset: Dataset, listener: Listener | None = None
             "Point `--data-dir` at the images it began with."
         )
     used = begun.environment
-    options = TrainOptions(begun.protocol, used.engine, used.device, used.threads)
+    threads = threads or used.threads
+    if used.engine == "torch" and threads != used.threads:
+        raise RunError(
+            f"`{folder.name}` began on the torch engine, whose numbers depend on its threads: "
+            f"{used.threads}, not {threads}. Leave `--threads` out."
+        )
+    options = TrainOptions(begun.protocol, used.engine, used.device, threads)
     record, splits = prepare(begun.recipe, dataset, begun.seed, options, listener)
     if record.identity != begun.identity:
         raise RunError(

@@ -14,6 +14,7 @@ from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import save_tensors
 from smidgen.training.checkpoints import Progress, restore_best, restore_newest, save_checkpoint
+from smidgen.training.divergence import forget_divergence, note_divergence
 from smidgen.training.evaluation import Evaluation, evaluate
 from smidgen.training.interrupts import StopRequest, stop_on_signal
 from smidgen.training.listener import Listener
@@ -56,6 +57,7 @@ class Sitting:
         """Train what is left, write the results and return the finished record."""
         engine = self._make_engine()
         self._begin()
+        forget_divergence(self.folder)
         if self.recipe.distillation is not None:
             self._teachers = Teachers(self.record, self.splits.train, self.folder.path)
         progress = restore_newest(
@@ -65,7 +67,11 @@ class Sitting:
         self.listener.on_start(replace(self.record, epochs=progress.epochs))
         with stop_on_signal() as stop:
             for epoch in range(len(progress.epochs) + 1, self.recipe.epochs + 1):
-                done = self._epoch(engine, epoch, progress, stop)
+                try:
+                    done = self._epoch(engine, epoch, progress, stop)
+                except NonFiniteError:
+                    note_divergence(self.folder, epoch)
+                    raise
                 progress = Progress((*progress.epochs, done), self._wall_seconds())
                 save_checkpoint(
                     self.folder, engine, self.record, progress, self.splits.selects_on_test
@@ -104,7 +110,8 @@ class Sitting:
                 f"`{self.folder.name}` began with teachers of other weights than those here. "
                 "Put their runs back, or remove this unfinished run and train it anew."
             )
-        if begun.environment != self.record.environment:
+        used = self.record.environment  # its threads differ only where they change no bits
+        if replace(begun.environment, threads=used.threads) != used:
             self.listener.on_note(
                 "This run began with other software or on another machine; its bits may differ "
                 "from those of a run in one go."

@@ -1,6 +1,6 @@
 """Trained runs put to use: class scores, accuracy on other images, predictions for files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import numpy as np
 from smidgen.data import Fit, Invert, load_dataset, read_images, read_labelled_images
 from smidgen.engines.choose import choose_engine, make_engine
 from smidgen.errors import DataError, RunError
-from smidgen.runs.store import RunFolder
+from smidgen.runs.store import RunFolder, RunStore
+from smidgen.training.divergence import why_unfinished
 from smidgen.training.evaluation import Evaluation, evaluate
 
 
@@ -44,17 +45,37 @@ class Prediction:
         }
 
 
+def find_trained(
+    store: RunStore, query: str, on_note: Callable[[str], None] = lambda text: None
+) -> RunFolder:
+    """Return the run that a query stands for; of `last`, the newest that is finished.
+
+    Args:
+        store: Where to look.
+        query: As in `RunStore.find`.
+        on_note: Told, in a line, where newer runs were passed over.
+
+    Raises:
+        UnknownNameError: There is none.
+        RunError: A prefix fits several runs.
+    """
+    newest = store.find(query)
+    if query != "last" or newest.is_finished:
+        return newest
+    finished = [folder for folder in store.folders() if folder.is_finished]
+    if not finished:
+        return newest
+    on_note(f"{why_unfinished(newest)} `last` is taken for `{finished[-1].name}`.")
+    return finished[-1]
+
+
 def logits_of(folder: RunFolder, images: np.ndarray) -> np.ndarray:
     """Return float32 (N, classes) class scores of uint8 (N, C, H, W) by a finished run.
 
     Raises:
         RunError: The run is unfinished or its weights are damaged.
     """
-    if not folder.is_finished:
-        raise RunError(
-            f"`{folder.name}` is not finished. "
-            f"Continue it with `smidgen train --resume {folder.name}`."
-        )
+    _check_finished(folder)
     recipe = folder.record().recipe
     shape = (0, *recipe.network.input_shape)
     name, _ = choose_engine(recipe, "auto", "cpu")
@@ -64,12 +85,19 @@ def logits_of(folder: RunFolder, images: np.ndarray) -> np.ndarray:
     return engine.logits(images)
 
 
+def _check_finished(folder: RunFolder) -> None:
+    if not folder.is_finished:
+        raise RunError(why_unfinished(folder))
+
+
 def evaluate_on_test(folder: RunFolder, data_dir: Path | None = None) -> Evaluation:
     """Measure a finished run on the test images of its own data set.
 
     Raises:
         DataError: The data set here is not the one the run was trained with.
+        RunError: The run is unfinished or damaged.
     """
+    _check_finished(folder)
     record = folder.record()
     dataset = load_dataset(record.data.name, data_dir)
     if dataset.sha256 != record.data.sha256:
@@ -81,6 +109,7 @@ def evaluate_on_test(folder: RunFolder, data_dir: Path | None = None) -> Evaluat
 
 def evaluate_on_folder(folder: RunFolder, images: Path, invert: Invert, fit: Fit) -> Evaluation:
     """Measure a finished run on a folder with one sub-folder per class, named as its classes."""
+    _check_finished(folder)
     record = folder.record()
     shape = record.recipe.network.input_shape
     split, _ = read_labelled_images(images, record.data.class_names, shape, invert=invert, fit=fit)
@@ -96,6 +125,7 @@ def predict_images(
         DataError: Files that cannot be read; names the first and counts all.
         RunError: The run is unfinished or damaged.
     """
+    _check_finished(folder)
     record = folder.record()
     source = paths[0] if len(paths) == 1 else paths
     shape = record.recipe.network.input_shape
