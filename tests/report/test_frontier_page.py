@@ -126,7 +126,7 @@ def _checked(written: list[list[str]]) -> Callable[..., list[Label]]:
 
 
 def test_interval_wider_than_the_plot_does_not_stretch_it() -> None:
-    """It is cut off at the plot's edge, and printed within 100 %."""
+    """One that includes no errors at all is not drawn; it is printed within 100 %."""
     wide = Point("wide", "mean", 800, 0.985, n=20, low=0.9, high=1.05)
     figure = Figure()
 

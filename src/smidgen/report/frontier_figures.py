@@ -143,7 +143,8 @@ def _draw_point(axes: "Axes", point: Point, cost: Cost) -> None:
     x, y = point.cost(cost) or 1.0, _error(point.accuracy)
     marker, size = _MARKERS[point.measured]
     color = BLUE if point.is_ours else GRAY if point.grade == "E" else ORANGE
-    if point.low is not None and point.high is not None:
+    # an interval that includes no errors at all has no end on a logarithmic axis
+    if point.low is not None and point.high is not None and point.high < 1.0:
         ends = [_error(point.high), _error(point.low)]
         axes.plot([x, x], ends, color=color, lw=1, alpha=0.5, zorder=3)
     if point.last is not None:
