@@ -153,7 +153,7 @@ def test_divergence_is_told_once(
     assert f"bad: No seed gave a run. Seed 1: {reason}" in found.out.splitlines()
     assert found.err.splitlines()[-4:] == [
         "seed 1 failed: training diverged",
-        "seed 2 failed: training diverged",
+        "seed 2 failed: as seed 1 did",
         "bad: training diverged",
         "error: 1 of 1 variants could not be judged: `bad`. The table's remarks say why.",
     ]

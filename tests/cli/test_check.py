@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from smidgen.data import Dataset
+from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.listener import Listener
@@ -257,6 +258,49 @@ def test_a_damaged_run_is_named(shell: Shell, tiny_file: str, make_run: Make) ->
     assert found.err.startswith(f"error: The run `{broken.name}` is damaged: Cannot read ")
     assert found.err.endswith(f"or remove it with `smidgen runs rm {broken.name}`.\n")
     assert shell("check", whole.name, "--min-accuracy", "97").code == 0
+
+
+def test_a_damaged_run_is_named_with_prove_too(shell: Shell, tiny_file: str) -> None:
+    """One line says which run, what and what to do; the runs made now stay, as do the others."""
+    prove = ("check", tiny_file, "--min-accuracy", "5", "--prove")
+    shell(*prove, "1")
+    store = RunStore(Path("runs"))
+    (broken,) = store.folders()
+    damaged = broken.path / "predictions.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+
+    found = shell(*prove, "2")
+
+    *others, line = found.err.splitlines()
+    assert (found.code, found.out) == (1, "")
+    assert line.startswith(
+        f"error: 1 of 2 seeds of `tiny` gave no run. Seed 1: The run `{broken.name}` is damaged: "
+    )
+    assert line.endswith(f". Restore it, or remove it with `smidgen runs rm {broken.name}`.")
+    assert broken.name not in "".join(others)
+    assert len(store.folders()) == 2
+
+    shell("runs", "rm", broken.name)
+    again = shell(*prove, "2")
+    assert again.code == 0
+    assert "1 of 2 seeds are there already" in again.err
+
+
+def test_a_target_meant_for_another_data_set_is_no_limit(
+    shell: Shell, make_run: Make, tiny_recipe: Recipe
+) -> None:
+    """A run whose recipe only took it over is not held against it, and a note says so."""
+    budget = RECIPES["smidgen/quick"].budget
+    moved = tiny_recipe.replace(name="smidgen/quick", budget=budget)
+    make_run(1, name="smidgen/quick", recipe=moved)
+
+    found = shell("check", "last")
+
+    assert found.code == 0
+    assert "min_accuracy" not in found.out
+    assert found.out.splitlines()[-1] == (
+        "note    Its target of 99.4 % is meant for mnist and left out."
+    )
 
 
 def test_a_file_is_trained_like_a_recipe(

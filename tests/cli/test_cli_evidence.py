@@ -14,7 +14,9 @@ from smidgen.cli.proving import Board, clock
 from smidgen.data import Dataset
 from smidgen.evidence.proof import SeedFailure
 from smidgen.evidence.statements import proof_of
+from smidgen.evidence.wording import failures_line
 from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Note, Started
+from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
 
@@ -53,7 +55,7 @@ def test_a_proof_of_finished_runs_is_printed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is in the store is stated on standard output, as a page or as JSON."""
-    monkeypatch.setattr("smidgen.data.load_dataset", lambda name, folder, progress: stripes)
+    monkeypatch.setattr("smidgen.data.load_dataset", lambda name, folder, **more: stripes)
     for seed in (1, 2):
         train_tiny(seed=seed)
     recipe = tmp_path / "tiny.json"
@@ -68,6 +70,30 @@ def test_a_proof_of_finished_runs_is_printed(
     assert "2 seeds, protocol final, torch engine; accuracy on test after the last epoch" in page
     assert [each["seed"] for each in plain["seeds"]] == [1, 2]
     assert plain["target"]["target"] == 0.05
+
+
+def test_a_target_meant_for_another_data_set_is_left_out(
+    train_tiny: Callable[..., object],
+    tiny_recipe: Recipe,
+    stripes: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line says so, unless a target is named, which counts."""
+    monkeypatch.setattr("smidgen.data.load_dataset", lambda name, folder, **more: stripes)
+    train_tiny()
+    recipe = tmp_path / "moved.json"
+    budget = Budget(target_accuracy=0.994)
+    recipe.write_text(tiny_recipe.replace(name="smidgen/quick", budget=budget).to_json())
+    said = "Its target of 99.4 % is meant for mnist and left out."
+    arguments = ("prove", str(recipe), "--seeds", "1", "--engine", "torch")
+
+    _, left_out, errors = _run(*arguments)
+    _, asked, silent = _run(*arguments, "--target", "5")
+
+    assert (said in errors, said in silent) == (True, False)
+    assert "or above" not in left_out
+    assert "at 5 % or above" in asked
 
 
 def test_the_page_of_a_proof(make_run: Make) -> None:
@@ -140,10 +166,35 @@ def test_a_proof_with_failures_is_an_error(
     recipe = tmp_path / "tiny.json"
     recipe.write_text(tiny_recipe.to_json())
 
-    with pytest.raises(
-        Exception, match=r"^1 of 2 seeds gave no run, the first of them seed 2: out"
-    ):
+    with pytest.raises(Exception, match=r"^1 of 2 seeds gave no run\. Seed 2: out of luck\.$"):
         _run("prove", str(recipe), "--seeds", "2")
+
+
+def test_a_reason_is_said_once_with_the_seeds_that_have_it(make_run: Make) -> None:
+    """Seeds that diverged do so in steps of their own; others are alike by their words."""
+    failures = [
+        SeedFailure(2, "not finite in step 7.", diverged=True),
+        SeedFailure(3, "killed."),
+        SeedFailure(5, "not finite in step 9.", diverged=True),
+        SeedFailure(6, "killed."),
+        SeedFailure(7, "no room."),
+    ]
+    board = Board(epochs=3, workers=1)
+
+    remarks = [board.remark(Failed(each.seed, each.reason, each.diverged)) for each in failures]
+
+    assert failures_line(failures) == (
+        "Seeds 2, 5 diverged, seed 2 so: not finite in step 7. Seeds 3, 6: killed. Seed 7: no room."
+    )
+    assert remarks == [
+        "seed 2 failed: not finite in step 7.",
+        "seed 3 failed: killed.",
+        "seed 5 failed: as seed 2 did",
+        "seed 6 failed: as seed 3 did",
+        "seed 7 failed: no room.",
+    ]
+    assert board.remark(Note(1, "a note")) == "seed 1: a note"
+    assert board.remark(Started(1, 0)) == ""
 
 
 def test_a_comparison_is_printed(make_run: Make) -> None:
@@ -175,6 +226,8 @@ def test_what_cannot_be_told_is_not_called_better(make_run: Make) -> None:
         lines[-1] == "Cannot tell, needs about 6 seeds if the true difference is as large as here."
     )
     assert "better" not in "\n".join(lines)
+    assert "BCa" not in "\n".join(lines)
+    assert "sign-flip test: two-sided p = 0.25" in "\n".join(lines)
 
 
 def test_a_win_that_hangs_on_few_images_says_so(make_run: Make) -> None:

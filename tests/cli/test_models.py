@@ -29,7 +29,7 @@ def run(
         return "torch", ""
 
     monkeypatch.setattr(use, "choose_engine", torch_engine)
-    monkeypatch.setattr(use, "load_dataset", lambda name, folder: stripes)
+    monkeypatch.setattr(use, "load_dataset", lambda name, folder, **more: stripes)
     assert shell("train", tiny_file, "--engine", "torch", "--threads", "1").code == 0
     return RunStore(tmp_path / "runs").find("last")
 

@@ -17,7 +17,9 @@ from .conftest import Shell
 def _here(tmp_path: Path, stripes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, with the small drawn set as `stripes`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("smidgen.report.pictures.load_dataset", lambda name, folder: stripes)
+    monkeypatch.setattr(
+        "smidgen.report.pictures.load_dataset", lambda name, folder, **more: stripes
+    )
 
 
 @pytest.fixture
@@ -122,11 +124,51 @@ def test_a_damaged_record_is_one_line(shell: Shell, make_run: Callable[..., RunF
         ("--site", "s", "--md", "x"),
         ("a", "--image", "-1"),
         ("a", "--target", "0.994"),
+        ("--site", "s", "--target", "99"),
     ],
 )
 def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
     """Exit code 2 for what could mean nothing."""
     assert shell("report", *arguments).code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("tiny", "other", "--target", "90"), "'--target': it says nothing of two recipes;"),
+        (("tiny", "other", "--image", "3"), "'--image': it says nothing of two recipes;"),
+        (("era-s7", "--target", "90"), "'--target': it says nothing of a ladder;"),
+        (("frontier", "--image", "3"), "'--image': it says nothing of the frontier;"),
+        (("tiny", "--image", "3"), "'--image': it says nothing of several runs;"),
+        (("frontier", "--json", "--target", "99"), "'--target': it says nothing of the points,"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_wrong_usage(
+    shell: Shell, make_run: Callable[..., RunFolder], arguments: tuple[str, ...], told: str
+) -> None:
+    """It is refused by name, and nothing is written."""
+    make_run()
+    make_run(name="other")
+
+    found = shell("report", *arguments)
+
+    assert (found.code, found.out) == (2, "")
+    assert told in " ".join(found.err.replace("│", " ").split())
+    assert not list(Path().glob("*.html"))
+
+
+def test_a_run_is_shown_against_the_target_asked_for(
+    shell: Shell, make_run: Callable[..., RunFolder]
+) -> None:
+    """Its page and its write-up tell how the last epoch stands to it."""
+    name = make_run(wrong=range(4)).name
+
+    shell("report", name, "--target", "95", "-o", "p.html", "--md", "p.md")
+
+    page = Path("p.html").read_text()
+    assert "5.00 points below the target" in page
+    assert "The target of 95 % is not kept." in page
+    assert "The target of 95 % is not kept." in Path("p.md").read_text()
 
 
 def test_a_missing_extra_is_one_line(

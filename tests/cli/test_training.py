@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import smidgen.data
 from smidgen.cli import training
@@ -287,6 +288,45 @@ def test_a_chosen_folder_is_not_replaced_by_stripes(
     found = shell("train", tiny_file, *TORCH, "--or-stripes")
 
     assert (found.code, found.err) == (1, "error: The folder has no files.\n")
+
+
+def test_a_folder_is_read_as_asked_and_so_again(
+    shell: Shell, tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """Training, measuring again and the page see the same images; the page names the options."""
+    pictures = tmp_path / "pictures"
+    for number, (image, label) in enumerate(
+        zip(stripes.train.images, stripes.train.labels, strict=True)
+    ):
+        place = pictures / f"class {label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - image[0] // 3).save(place / f"{number:03d}.png")
+    (tmp_path / "mine.json").write_text(tiny_recipe.replace(dataset="folder").to_json())
+    runs = ("--runs-dir", str(tmp_path / "runs"))
+    data = ("--data-dir", str(pictures))
+    page = tmp_path / "page.html"
+
+    done = shell("train", str(tmp_path / "mine.json"), *TORCH, *data, *runs, "--invert", "no")
+    measured = shell("eval", "last", *data, *runs, "--json")
+    shown = shell("report", "last", *data, *runs, "-o", str(page))
+
+    (folder,) = RunStore(tmp_path / "runs").folders()
+    result = folder.record().result
+    assert result is not None
+    assert (done.code, measured.code, shown.code) == (0, 0, 0)
+    assert folder.record().data.reading == {"invert": "no", "fit": "resize"}
+    assert json.loads(measured.out)["num_errors"] == result.num_errors
+    assert "data:image/png;base64" in page.read_text()
+    assert "--invert no --fit resize" in page.read_text()
+
+
+def test_reading_is_for_folders(shell: Shell, tiny_file: str) -> None:
+    """Other data sets have their images as they are, so the option would do nothing."""
+    for command in ("train", "prove"):
+        found = shell(command, tiny_file, "--fit", "mnist")
+        assert (found.code, found.out) == (2, "")
+        told = " ".join(found.err.replace("│", " ").split())
+        assert "'--fit': it says how images of `folder` are read; `stripes` has images as" in told
 
 
 def interrupted(shell: Shell, tiny_file: str, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -47,6 +47,21 @@ def test_one_level_of_classes_is_split_by_content(tmp_path: Path) -> None:
         assert count / 10 < in_test < count / 4
 
 
+def test_a_folder_remembers_how_it_was_read(tmp_path: Path) -> None:
+    """The data set holds the options, of either layout of folders."""
+    flat = fill(tmp_path / "flat", {"dog": 9, "cat": 9}, start=1)
+    split = tmp_path / "split"
+    for part in ("train", "test"):
+        fill(split / part, {"dog": 3, "cat": 3}, start=1)
+
+    plain = load_dataset("folder", flat)
+    read = [load_dataset("folder", each, invert="no", fit="mnist") for each in (flat, split)]
+
+    assert (plain.invert, plain.fit) == ("auto", "resize")
+    assert [(each.invert, each.fit) for each in read] == [("no", "mnist")] * 2
+    assert read[0].sha256 != plain.sha256
+
+
 def test_adding_a_file_moves_no_other(tmp_path: Path) -> None:
     """Each image decides for itself, whatever its name and its neighbors."""
     folder = fill(tmp_path, {"a": 60, "b": 60})

@@ -145,7 +145,7 @@ def test_a_variant_that_diverges_is_one_row(
 
     assert [row.verdict for row in found.variants] == ["failed", "cannot tell"]
     assert found.variants[0].reason.startswith(
-        "No seed gave a run. Seed 1: Training met a number that is not finite"
+        "No seed gave a run. Seeds 1, 2 diverged, seed 1 so: Training met a number that is not "
     )
 
 
@@ -199,7 +199,7 @@ def test_seeds_that_fail_keep_a_variant_from_being_judged(
 
     (row,) = found.variants
     assert row.verdict == "failed"
-    assert row.reason == "1 of 8 seeds gave no run, the first of them seed 8: it diverged."
+    assert row.reason == "1 of 8 seeds gave no run. Seed 8: it diverged."
     assert row.measured is not None
     assert row.measured.accuracy.n == 7
     assert (row.accuracy, row.loss, found.num_comparisons) == (None, None, 0)
@@ -216,8 +216,7 @@ def test_a_base_without_all_seeds_stops_the_ablation(
         ablate(tiny_recipe, variants_of(tiny_recipe, "a"), stripes, RunStore(tmp_path), [1, 2])
 
     assert str(caught.value) == (
-        "There is nothing to compare with. The base: 1 of 2 seeds gave no run, the first of them "
-        "seed 2: it diverged."
+        "There is nothing to compare with. The base: 1 of 2 seeds gave no run. Seed 2: it diverged."
     )
     assert len(calls) == 1
 

@@ -142,6 +142,18 @@ def test_one_seed_tells_nothing() -> None:
     assert judged.seeds_needed is None
 
 
+def test_few_seeds_tell_how_many_it_takes() -> None:
+    """Below six there is no bootstrap interval, and still a p and a number of seeds."""
+    (judged,) = judge([row([1.0, 1.1, 0.9])])
+
+    assert judged.verdict == "cannot tell"
+    assert judged.accuracy is not None
+    assert judged.accuracy.bootstrap is None
+    assert judged.accuracy.adjusted_p is not None
+    assert judged.seeds_needed is not None
+    assert judged.seeds_needed >= 6
+
+
 def test_both_tests_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """A corrected p alone makes nobody better where the bootstrap interval holds 0."""
     given = row(STEADY)

@@ -6,7 +6,14 @@ import pytest
 
 from smidgen.errors import RecipeError, RunError, SmidgenError, UnknownNameError
 from smidgen.evidence.check import check, lines_of
-from smidgen.evidence.limits import LAYER_WORDS, Limits, layer_word, limits_of
+from smidgen.evidence.limits import (
+    LAYER_WORDS,
+    Limits,
+    layer_word,
+    limits_of,
+    promised_target,
+    void_target,
+)
 from smidgen.evidence.select import runs_of
 from smidgen.evidence.statements import proof_of
 from smidgen.evidence.subject import Subject, subject_of_network, subject_of_watched
@@ -219,13 +226,26 @@ def test_a_budget_file_that_makes_no_sense(
         from_json(Limits, text, RecipeError, "b")
 
 
-def test_a_recipes_budget_is_a_budget_file() -> None:
+def test_a_recipes_budget_is_a_budget_file(tiny_recipe: Recipe) -> None:
     """What a recipe promises reads as limits, field by field."""
     budget = Budget(max_params=9_999, max_epochs=15, target_accuracy=0.994)
 
-    assert limits_of(budget) == Limits(9_999, None, 15, 0.994)
+    assert limits_of(tiny_recipe.replace(budget=budget)) == Limits(9_999, None, 15, 0.994)
     assert Limits().is_empty
-    assert limits_of(Budget()).is_empty
+    assert limits_of(tiny_recipe).is_empty
+
+
+@pytest.mark.parametrize("name", ["smidgen/quick", "smidgen/quick-on-stripes"])
+def test_a_target_meant_for_another_data_set_is_no_promise(name: str) -> None:
+    """A recipe that was moved loses the target it took over, and keeps one of its own."""
+    quick = RECIPES["smidgen/quick"]
+    moved = quick.replace(name=name, dataset="stripes")
+    own = moved.replace(budget=Budget(target_accuracy=0.9))
+
+    assert [promised_target(recipe) for recipe in (quick, moved, own)] == [0.994, None, 0.9]
+    assert limits_of(moved) == Limits(10_000, None, 15)
+    assert void_target(moved) == "Its target of 99.4 % is meant for mnist and left out."
+    assert void_target(quick) == void_target(own) == ""
 
 
 def test_every_word_is_a_word() -> None:

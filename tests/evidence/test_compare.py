@@ -37,11 +37,26 @@ def test_a_clear_difference_over_enough_seeds_is_better(make_run: Make) -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_few_seeds_never_declare_a_win(n: int) -> None:
-    """Up to five pairs no difference, however clear, is called better; six are asked for."""
+    """Up to five pairs no difference, however clear, is called better; six are asked for.
+
+    Student's interval and the test are there, a bootstrap interval would be far too short.
+    """
     found = paired_difference([0.99 + 0.0001 * i for i in range(n)], [0.5] * n)
 
     assert found.verdict == "cannot tell"
     assert found.pairs_needed == 6
+    assert found.bootstrap is None
+    assert found.interval is not None
+    assert found.p_value == 2 / 2**n
+
+
+def test_six_pairs_have_a_bootstrap_interval() -> None:
+    """From there on it can decide."""
+    found = paired_difference([0.99 + 0.0001 * i for i in range(6)], [0.5] * 6)
+
+    assert found.verdict == "a is better"
+    assert found.bootstrap is not None
+    assert found.mean in found.bootstrap
 
 
 def test_noise_cannot_be_told_and_the_needed_seeds_are() -> None:

@@ -20,6 +20,7 @@ from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import Adam, Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
+from smidgen.training.loop import Run
 
 GUARD_SECONDS = 120
 
@@ -103,6 +104,45 @@ def test_what_is_in_the_store_is_not_trained_again(
     assert proof.target.target == 0.05
 
 
+def test_a_damaged_run_costs_its_seed_alone(
+    train_tiny: Callable[..., Run], tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """The run is named with what to do, and is neither trained over nor taken for evidence."""
+    runs = [train_tiny(seed=seed).folder for seed in (1, 2)]
+    (runs[0].path / "predictions.safetensors").write_bytes(b"junk")
+    heard = Heard()
+
+    proof = prove(
+        tiny_recipe, stripes, RunStore(tmp_path / "runs"), [1, 2], options(), heard.listener()
+    )
+
+    name = runs[0].name
+    (failure,) = proof.failures
+    assert (failure.seed, [each.seed for each in proof.seeds]) == (1, [2])
+    assert failure.reason == (
+        f"The run `{name}` is damaged: `{runs[0].path / 'predictions.safetensors'}` is no complete "
+        f"safetensors file. Restore it, or remove it with `smidgen runs rm {name}`."
+    )
+    assert (heard.there, heard.missing, heard.messages) == ([2], [], [])
+    assert (runs[0].path / "predictions.safetensors").read_bytes() == b"junk"
+
+
+def test_a_target_meant_for_another_data_set_is_not_taken(
+    train_tiny: Callable[..., Run], tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """A catalogue's recipe moved to other images has none, but for one that is asked for."""
+    train_tiny(seed=1)
+    budget = Budget(target_accuracy=0.994)
+    recipe = tiny_recipe.replace(name="smidgen/quick", budget=budget)
+    store = RunStore(tmp_path / "runs")
+
+    moved = prove(recipe, stripes, store, [1], options())
+    asked = prove(recipe, stripes, store, [1], options(target=0.5))
+
+    assert moved.target is None
+    assert asked.target is not None
+
+
 @pytest.fixture(scope="module")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """Return a store that several tests read."""
@@ -146,11 +186,12 @@ def test_a_proof_has_the_bits_of_single_runs(
 def test_seeds_that_fail_are_reported_each(
     tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
 ) -> None:
-    """Training that diverges fails per seed with its reason; if all do there is no proof."""
+    """Training that diverges fails per seed and is told once; if all do there is no proof."""
     heard = Heard()
     recipe = tiny_recipe.replace(optimizer=Adam(lr=1e30))
 
-    with pytest.raises(RunError, match=r"^No seed gave a run\. Seed 1: Training met a number that"):
+    told = r"^No seed gave a run\. Seeds 1, 2 diverged, seed 1 so: Training met a number that"
+    with pytest.raises(RunError, match=told):
         prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard.listener())
 
     assert heard.of(Failed) == [1, 2]

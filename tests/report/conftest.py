@@ -112,7 +112,9 @@ def read_page() -> Callable[[str], Page]:
 @pytest.fixture
 def stripes_here(stripes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Let the small drawn set be the `stripes` that reports find on this machine."""
-    monkeypatch.setattr("smidgen.report.pictures.load_dataset", lambda name, folder: stripes)
+    monkeypatch.setattr(
+        "smidgen.report.pictures.load_dataset", lambda name, folder, **more: stripes
+    )
     return stripes
 
 
@@ -124,7 +126,7 @@ def tiny_view(
     store = RunStore(tmp_path_factory.mktemp("view") / "runs")
     run = train(tiny_recipe, stripes, store, 1, TrainOptions(engine="torch", threads=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smidgen.report.pictures.load_dataset", lambda name, folder: stripes)
+        patch.setattr("smidgen.report.pictures.load_dataset", lambda name, folder, **more: stripes)
         return view_run(run.folder)
 
 

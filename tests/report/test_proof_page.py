@@ -4,6 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from smidgen.recipes.catalogue import RECIPES
+from smidgen.recipes.recipe import Recipe
 from smidgen.report.pictures import Pictures
 from smidgen.report.proof_figures import proof_plots
 from smidgen.report.proof_page import lede, make_proof_page, statements
@@ -103,6 +105,38 @@ def test_page_of_an_origins_protocol_says_what_was_selected(make_run: MakeRun) -
     assert "At the best epoch, <em>selected on the test set</em>, it is 97.50 %." in html
     assert "protocol origin" in html
     assert 'id="hard"' not in html
+
+
+def test_fewer_epochs_than_stay_show_nothing_of_staying(make_run: MakeRun) -> None:
+    """Three epochs cannot be at the target for the last five: neither tile nor column."""
+    runs = [make_run(seed=1), make_run(seed=2)]
+
+    short = make_proof_page(tell_proof(runs, 0.9), PIXELS)
+    enough = make_proof_page(tell_proof(runs, 0.9, stay_epochs=3), PIXELS)
+
+    assert "and stay there" in enough
+    assert ">stays<" in enough
+    assert "and stay" not in short
+    assert ">stays<" not in short
+    assert "at 90 % or above" in short
+    assert "at target from" in short
+
+
+def test_a_target_meant_for_another_data_set_is_left_out(
+    make_run: MakeRun, tiny_recipe: Recipe
+) -> None:
+    """A moved recipe's page says so; with a target asked for there is nothing to say."""
+    moved = tiny_recipe.replace(name="smidgen/quick", budget=RECIPES["smidgen/quick"].budget)
+    runs = [make_run(seed=seed, name="smidgen/quick", recipe=moved) for seed in (1, 2)]
+    said = "Its target of 99.4 % is meant for mnist and left out."
+
+    page = make_proof_page(tell_proof(runs), PIXELS)
+    asked = make_proof_page(tell_proof(runs, 0.9), PIXELS)
+
+    assert said in page
+    assert "or above" not in page
+    assert said not in asked
+    assert "at 90 % or above" in asked
 
 
 def test_one_seed_is_no_distribution(make_run: MakeRun) -> None:

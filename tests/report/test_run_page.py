@@ -251,10 +251,22 @@ def test_a_target_meant_for_another_data_set_is_neither_kept_nor_missed(
     view = view_run(make_run(wrong=(), recipe=moved))
     page = read_page(run_page(view))
 
-    assert "Its target of 99.4 % is meant for mnist and not shown." in page.text
+    assert "Its target of 99.4 % is meant for mnist and left out." in page.text
     assert "The target of" not in page.text
     assert "accuracy" not in {promise.what for promise in view.promises()}
     assert view_run(make_run(wrong=(), recipe=own, seed=2)).target == 0.9
+
+
+def test_a_target_that_was_asked_for_is_no_promise(
+    make_run: Callable[..., RunFolder], tiny_recipe: Recipe, stripes_here: Dataset
+) -> None:
+    """The page holds the run against it; the budget stays the recipe's."""
+    recipe = tiny_recipe.replace(budget=Budget(target_accuracy=0.9))
+
+    view = view_run(make_run(wrong=(0, 1), recipe=recipe), target=0.99)
+
+    assert view.target == 0.99
+    assert [(each.limit, each.is_kept) for each in view.promises()] == [("at least 90 %", True)]
 
 
 def test_errors_are_counted_by_pair_and_known_label_errors_marked(

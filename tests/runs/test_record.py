@@ -33,6 +33,19 @@ def test_round_trip(make_run: MakeRun) -> None:
     assert [epoch.eval_num_errors for epoch in record.epochs] == [9, 1, 2]
 
 
+def test_how_a_folder_was_read_is_kept(make_run: MakeRun) -> None:
+    """Other records have no word of it, as those from before it was kept; they read back."""
+    folder = make_run()
+    record, path = folder.record(), folder.path / "record.json"
+
+    assert not {"invert", "fit"} & json.loads(path.read_text())["data"].keys()
+    assert record.data.reading == {}
+    read = dataclasses.replace(record.data, invert="yes", fit="mnist")
+    folder.save_record(dataclasses.replace(record, data=read))
+    assert folder.record().data == read
+    assert folder.record().data.reading == {"invert": "yes", "fit": "mnist"}
+
+
 def test_numbers_survive_exactly(tmp_path: Path, make_run: MakeRun) -> None:
     """Every float comes back to the last bit."""
     record = make_run().record()

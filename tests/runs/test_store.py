@@ -236,9 +236,7 @@ def test_a_taken_name_is_refused_beforehand(make_run: MakeRun, store: RunStore) 
     with pytest.raises(StorageError):
         store.finish(partial)
 
-    assert str(caught.value) == (
-        f"`{target}` is in the way: its record is damaged or that of another run. Move it."
-    )
+    assert str(caught.value) == f"`{target}` is in the way: it has no `record.json`. Move it."
     assert (target / "precious").read_text() == "mine"
     assert partial.record()
 

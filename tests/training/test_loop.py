@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,19 +104,36 @@ def test_another_identity_is_another_run(train_tiny: TrainTiny, change: dict[str
 
 def test_a_damaged_finished_run_is_not_overwritten(train_tiny: TrainTiny) -> None:
     """Where a finished run's record is damaged, training stops before it begins."""
-    first = train_tiny()
-    (first.folder.path / "record.json").write_text("{")
-    before = contents(first.folder)
+    folder = train_tiny().folder
+    record = folder.path / "record.json"
+    record.write_text("{")
+    before = contents(folder)
 
     with pytest.raises(RunError) as caught:
         train_tiny()
 
     assert str(caught.value) == (
-        f"`{first.folder.path}` is in the way: its record is damaged or that of another run. "
-        "Move it."
+        f"The run `{folder.name}` is damaged: `{record}` is damaged: it is not JSON. "
+        f"Restore it, or remove it with `smidgen runs rm {folder.name}`."
     )
-    assert contents(first.folder) == before
-    assert not list(first.folder.path.parent.glob("*.partial"))
+    assert contents(folder) == before
+    assert not list(folder.path.parent.glob("*.partial"))
+
+
+def test_what_is_in_the_way_of_a_run_is_not_overwritten(train_tiny: TrainTiny) -> None:
+    """A folder without a record, and one with another run's, are named and stay."""
+    folder, other = train_tiny().folder, train_tiny(seed=2).folder
+    record = folder.path / "record.json"
+    record.unlink()
+
+    with pytest.raises(RunError) as caught:
+        train_tiny()
+    assert str(caught.value) == f"`{folder.path}` is in the way: it has no `record.json`. Move it."
+
+    shutil.copy(other.path / "record.json", record)
+    with pytest.raises(RunError) as caught:
+        train_tiny()
+    assert str(caught.value) == (f"`{folder.path}` is in the way: it holds another run. Move it.")
 
 
 def test_two_processes_do_not_share_a_run(train_tiny: TrainTiny, tmp_path: Path) -> None:

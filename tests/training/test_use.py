@@ -1,18 +1,20 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from smidgen.data import Dataset, draw_stripes
+from smidgen.data import Dataset, draw_stripes, load_dataset
 from smidgen.engines import choose
 from smidgen.engines.choose import EngineName
 from smidgen.errors import DataError, RunError
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.store import RunFolder
+from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training import use
-from smidgen.training.loop import Run
+from smidgen.training.loop import Run, TrainOptions, train
 from smidgen.training.use import (
     evaluate_on_folder,
     evaluate_on_test,
@@ -86,7 +88,7 @@ def test_damaged_weights_give_no_scores(run: Run, stripes: Dataset) -> None:
 
 def test_its_own_test_images(run: Run, stripes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring a run on its own test images gives its recorded result."""
-    monkeypatch.setattr(use, "load_dataset", lambda name, folder: stripes)
+    monkeypatch.setattr(use, "load_dataset", lambda name, folder, **more: stripes)
     result = run.record.result
     assert result is not None
 
@@ -97,7 +99,9 @@ def test_its_own_test_images(run: Run, stripes: Dataset, monkeypatch: pytest.Mon
 
 def test_other_images_under_the_same_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set that is not the one of the run is refused."""
-    monkeypatch.setattr(use, "load_dataset", lambda name, folder: draw_stripes(120, 40, seed=3))
+    monkeypatch.setattr(
+        use, "load_dataset", lambda name, folder, **more: draw_stripes(120, 40, seed=3)
+    )
 
     with pytest.raises(DataError) as caught:
         evaluate_on_test(run.folder)
@@ -115,6 +119,52 @@ def test_a_folder_of_the_same_images(run: Run, pictures: Path) -> None:
     found = evaluate_on_folder(run.folder, pictures, "no", "resize")
 
     assert (found.num_errors, found.num_images) == (result.num_errors, 40)
+
+
+@pytest.fixture
+def dark(stripes: Dataset, tmp_path: Path) -> Path:
+    """Return a folder of training and test images, dark on light, which none looks like."""
+    folder = tmp_path / "dark"
+    for part, split in (("train", stripes.train), ("test", stripes.test)):
+        for number, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+            place = folder / part / stripes.class_names[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 - image[0] // 3).save(place / f"{number:03d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_images_are_read_as_in_training(
+    tiny_recipe: Recipe, dark: Path, tmp_path: Path, kept: bool
+) -> None:
+    """An option that is named wins; a run from before they were kept is read as ever."""
+    dataset = load_dataset("folder", dark, invert="no")
+    options = TrainOptions(engine="torch", threads=1)
+    recipe = tiny_recipe.replace(dataset="folder")
+    trained = train(recipe, dataset, RunStore(tmp_path / "runs"), 1, options)
+    folder, record = trained.folder, trained.record
+    assert record.data.reading == {"invert": "no", "fit": "resize"}
+    if not kept:
+        folder.save_record(replace(record, data=replace(record.data, invert=None, fit=None)))
+    files = sorted((dark / "test").glob("*/*.png"))
+
+    def scores(*reading: Any) -> list[float]:
+        return [each.probability for each in predict_images(folder, files, *reading)]
+
+    as_trained, as_ever = scores("no", "resize"), scores("auto", "resize")
+    assert as_trained != as_ever
+    assert scores() == (as_trained if kept else as_ever)
+    assert scores("auto") == as_ever
+    result = evaluate_on_folder(folder, dark / "test")
+    expected = record.result
+    assert expected is not None
+    if kept:
+        assert result.num_errors == evaluate_on_test(folder, dark).num_errors
+        assert result.num_errors == expected.num_errors
+    else:
+        with pytest.raises(DataError, match="is not the one that"):
+            evaluate_on_test(folder, dark)
+        assert evaluate_on_test(folder, dark, "no").num_errors == expected.num_errors
 
 
 def test_predictions_by_class_name(run: Run, pictures: Path) -> None:

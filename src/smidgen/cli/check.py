@@ -107,7 +107,7 @@ def _check(
     from smidgen.cli.inspected import find
     from smidgen.cli.targets import DEFAULT_LIKE
     from smidgen.evidence.check import check as hold
-    from smidgen.evidence.limits import limits_of
+    from smidgen.evidence.limits import limits_of, void_target
     from smidgen.network.python_file import Limits as FileLimits
 
     settled = recipe_from(like or DEFAULT_LIKE)
@@ -117,11 +117,14 @@ def _check(
             f"it says how to train a network; `{target}` has settings of its own.",
             param_hint="'--like'",
         )
+    void = ""
     if limits.is_empty and found.recipe is not None:
-        limits = limits_of(found.recipe.budget)
+        limits, void = limits_of(found.recipe), void_target(found.recipe)
     if limits.is_empty:
         raise typer.BadParameter("no limit is given, as `--max-params 10000`.")
     subject = subject_of(found, target, settled)
+    if void:
+        subject = replace(subject, notes=(*subject.notes, void))
     proof = None
     if found.origin == "run" and (limits.needs_runs or num_seeds is not None):
         from smidgen.cli.measuring import proof_of_run

@@ -71,7 +71,7 @@ def stats(
     """
     from smidgen.data import dataset_stats
 
-    found = dataset_stats(_load(name, data_dir, invert, fit))
+    found = dataset_stats(load_named(name, data_dir, invert, fit))
     print(json.dumps(found.to_dict(), ensure_ascii=False) if as_json else _table(found))
 
 
@@ -112,7 +112,7 @@ def samples(
             f"`{output}` does not end in .png, the one format it is written in.",
             param_hint="'--output'",
         )
-    dataset = _load(name, data_dir, invert, fit)
+    dataset = load_named(name, data_dir, invert, fit)
     if recipe is None:
         part = dataset.train if split == "train" else dataset.test
         images, labels = samples_of(part, dataset.num_classes, count, seed)
@@ -126,14 +126,21 @@ def samples(
     print(output)
 
 
-def _load(
+def load_named(
     name: str,
     data_dir: Path | None,
-    invert: Literal["auto", "yes", "no"],
-    fit: Literal["resize", "mnist"],
+    invert: Literal["auto", "yes", "no"] = "auto",
+    fit: Literal["resize", "mnist"] = "resize",
 ) -> "Dataset":
+    """Load a data set and show how that goes; raises SmidgenError as `load_dataset`."""
     from smidgen.data import load_dataset
 
+    for option, given, usual in (("--invert", invert, "auto"), ("--fit", fit, "resize")):
+        if name != "folder" and given != usual:
+            raise typer.BadParameter(
+                f"it says how images of `folder` are read; `{name}` has images as they should be.",
+                param_hint=f"'{option}'",
+            )
     with data_progress("images" if name == "folder" else "bytes") as progress:
         return load_dataset(name, data_dir, invert=invert, fit=fit, progress=progress)
 

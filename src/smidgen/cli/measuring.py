@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smidgen.cli.data import load_named
 from smidgen.cli.targets import DEFAULT_LIKE
 
 if TYPE_CHECKING:
-    from smidgen.data import Dataset
     from smidgen.evidence.proof import Proof
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunFolder, RunStore
@@ -73,15 +73,12 @@ def proof_of_run(folder: "RunFolder", asked: tuple[float | None, int | None]) ->
 def _check_whole(runs: "Sequence[RunFolder]") -> None:
     """Name the run that is damaged, and what to do, before a statement about all fails of it."""
     from smidgen.errors import RunError
+    from smidgen.evidence.statements import why_damaged
 
     for run in runs:
-        try:
-            run.predictions()
-        except RunError as error:
-            raise RunError(
-                f"The run `{run.name}` is damaged: {error} "
-                f"Restore it, or remove it with `smidgen runs rm {run.name}`."
-            ) from error
+        reason = why_damaged(run)
+        if reason:
+            raise RunError(reason)
 
 
 def _refuse_other_settings(recipe: "Recipe", store: "RunStore") -> None:
@@ -127,27 +124,19 @@ def train_seeds(
     from smidgen.cli.proving import proving_listener
     from smidgen.errors import RunError
     from smidgen.evidence.prove import ProveOptions, prove
+    from smidgen.evidence.wording import failures_line
     from smidgen.recipes.parts import Budget
 
     target, stay_epochs = asked
-    dataset = _load(recipe.dataset, data_dir)
+    dataset = load_named(recipe.dataset, data_dir)
     options = ProveOptions(target=target, stay_epochs=stay_epochs, source=source)
     # a limit that is broken is for the check to say; it must not stop the training
     free = recipe.replace(budget=Budget())
     with proving_listener(recipe.epochs, None) as listener:
         proof = prove(free, dataset, store, range(1, num_seeds + 1), options, listener)
     if proof.failures:
-        first = proof.failures[0]
         raise RunError(
-            f"{len(proof.failures)} of {num_seeds} seeds of `{recipe.name}` gave no run, the first "
-            f"of them seed {first.seed}: {first.reason}"
+            f"{len(proof.failures)} of {num_seeds} seeds of `{recipe.name}` gave no run. "
+            f"{failures_line(proof.failures)}"
         )
     return proof
-
-
-def _load(name: str, data_dir: Path | None) -> "Dataset":
-    from smidgen.cli.data import data_progress
-    from smidgen.data import load_dataset
-
-    with data_progress("bytes") as progress:
-        return load_dataset(name, data_dir, progress=progress)

@@ -14,12 +14,15 @@ RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
 ]
 InvertOption = Annotated[
-    Literal["auto", "yes", "no"],
-    typer.Option("--invert", help="Whether images are dark on light."),
+    Literal["auto", "yes", "no"] | None,
+    typer.Option("--invert", help="Whether images are dark on light (else as in training)."),
 ]
 FitOption = Annotated[
-    Literal["resize", "mnist"],
-    typer.Option("--fit", help="Scale to the network's size, or crop and center like MNIST."),
+    Literal["resize", "mnist"] | None,
+    typer.Option(
+        "--fit",
+        help="Scale to the network's size, or crop and center like MNIST (else as in training).",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -31,8 +34,8 @@ def evaluate(
     ] = None,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
-    invert: InvertOption = "auto",
-    fit: FitOption = "resize",
+    invert: InvertOption = None,
+    fit: FitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a finished run: on its own test images, or on a folder of yours.
@@ -49,7 +52,7 @@ def evaluate(
     if images is not None:
         done = evaluate_on_folder(folder, images, invert, fit)
     else:
-        done = evaluate_on_test(folder, data_dir)
+        done = evaluate_on_test(folder, data_dir, invert, fit)
     if as_json:
         print(
             json.dumps(
@@ -76,8 +79,8 @@ def predict(
         typer.Argument(metavar="IMAGE...", help="PNG, JPEG or BMP files, or a folder of them."),
     ],
     runs_dir: RunsDir = None,
-    invert: InvertOption = "auto",
-    fit: FitOption = "resize",
+    invert: InvertOption = None,
+    fit: FitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is on each image, with the model's probability.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from smidgen.cli.data import FitOption, InvertOption, load_named
 from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
 from smidgen.cli.reported import Wanted
 from smidgen.cli.tables import percent, table
-from smidgen.evidence.wording import can_stay, proof_heading, proof_rows
+from smidgen.evidence.wording import can_stay, failures_line, proof_heading, proof_rows
 
 if TYPE_CHECKING:
     from smidgen.evidence.proof import Proof
@@ -45,6 +46,8 @@ def prove(
         typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
     ] = None,
     data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
     runs_dir: RunsDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     opens: Annotated[
@@ -63,23 +66,24 @@ def prove(
 
         smidgen prove net.py:Net --like eva4-s5/5
     """
-    from smidgen.cli.data import data_progress
     from smidgen.cli.proving import proving_listener
     from smidgen.cli.targets import student_recipe
-    from smidgen.data import load_dataset
     from smidgen.errors import RunError
+    from smidgen.evidence.limits import void_target
     from smidgen.evidence.prove import ProveOptions
     from smidgen.evidence.prove import prove as run_seeds
 
     share = None if target is None else share_of(target, "--target")
     mine = student_recipe(recipe_name, settings, like)
     recipe = mine.recipe if mine else recipe_from(recipe_name, settings)
-    with data_progress("bytes") as progress:
-        dataset = load_dataset(recipe.dataset, data_dir, progress=progress)
+    dataset = load_named(recipe.dataset, data_dir, invert, fit)
     source = mine.source if mine else b""
     options = ProveOptions(protocol, engine, device, workers, share, stay, source)
     store = store_at(runs_dir)
+    void = "" if target is not None else void_target(recipe)
     with proving_listener(recipe.epochs, workers) as listener:
+        if void:
+            listener.on_note(void)
         proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, listener)
     print(json.dumps(proof.to_plain()) if as_json else page(proof))
     if opens:
@@ -89,10 +93,8 @@ def prove(
     elif not as_json:
         print(f"\n{page_command(proof, store, runs_dir, target)}")
     if proof.failures:
-        first = proof.failures[0]
         raise RunError(
-            f"{len(proof.failures)} of {seeds} seeds gave no run, the first of them seed "
-            f"{first.seed}: {first.reason}"
+            f"{len(proof.failures)} of {seeds} seeds gave no run. {failures_line(proof.failures)}"
         )
 
 

@@ -46,6 +46,20 @@ class Board:
         self.epochs = self._epochs = epochs
         self.workers = workers
         self.seeds: dict[int, SeedState] = {}
+        self._told: dict[str, int] = {}
+
+    def remark(self, message: Message) -> str:
+        """Return the line that a person should read of a message, if any: a reason only once."""
+        match message:
+            case Note():
+                return f"seed {message.seed}: {message.text}"
+            case Failed():
+                # each diverges in a step of its own, for one reason
+                cause = "" if message.diverged else message.reason
+                first = self._told.setdefault(cause, message.seed)
+                told = message.reason if first == message.seed else f"as seed {first} did"
+                return f"seed {message.seed} failed: {told}"
+        return ""
 
     def teach(self, epochs: int, seeds: list[int]) -> None:
         """Enter the seeds of a teacher, which are trained before all others."""
@@ -138,7 +152,7 @@ def proving_listener(epochs: int, workers: int | None) -> Iterator[ProveListener
 
         def hear(message: Message) -> None:
             board.hear(message)
-            text = _remark(message)
+            text = board.remark(message)
             if text:
                 note(text)
 
@@ -156,7 +170,7 @@ def _printing(board: Board) -> ProveListener:
 
     def hear(message: Message) -> None:
         board.hear(message)
-        text = _remark(message)
+        text = board.remark(message)
         if isinstance(message, EpochDone):
             left = board.total_seconds_left()
             text = (
@@ -179,15 +193,6 @@ def _printing(board: Board) -> ProveListener:
 def _teaching(recipe: Recipe, seeds: list[int]) -> str:
     word = "seed" if len(seeds) == 1 else "seeds"
     return f"First the teacher `{recipe.name}`, {word} {', '.join(map(str, seeds))}."
-
-
-def _remark(message: Message) -> str:
-    match message:
-        case Note():
-            return f"seed {message.seed}: {message.text}"
-        case Failed():
-            return f"seed {message.seed} failed: {message.reason}"
-    return ""
 
 
 def _print(text: str) -> None:

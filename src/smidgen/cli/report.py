@@ -43,7 +43,7 @@ def report(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(metavar="PERCENT", help="For a recipe or `frontier`: accuracy to reach."),
+        typer.Option(metavar="PERCENT", help="Accuracy to reach, of a run, a recipe, `frontier`."),
     ] = None,
     protocol: Annotated[
         Literal["final", "tune", "origin"],
@@ -95,12 +95,12 @@ def report(
 
     store = store_at(runs_dir)
     if site is not None:
-        _only_site(targets, output, image, png, text)
+        _only_site(targets, output, image, target, png, text)
         _make_site(store, site, data_dir, opens)
         return
     check_targets(targets or [])
     if as_json:
-        _print_json(targets or [], store)
+        _print_json(targets or [], target, store)
         return
     require_extra()
     share = None if target is None else share_of(target, "--target")
@@ -181,13 +181,18 @@ def _open(path: Path) -> None:
         print(f"No browser was found; open {path} in one.", file=sys.stderr)
 
 
-def _print_json(targets: list[str], store: "RunStore") -> None:
+def _print_json(targets: list[str], target: float | None, store: "RunStore") -> None:
     from smidgen.report.frontier_points import frontier_points, to_data
 
     if targets != [FRONTIER]:
         raise typer.BadParameter(
             "it is for `frontier`; `prove`, `compare`, `ladder` and `runs show` have their own.",
             param_hint="'--json'",
+        )
+    if target is not None:
+        raise typer.BadParameter(
+            "it says nothing of the points, which are the same for any target; leave it out.",
+            param_hint="'--target'",
         )
     print(json.dumps(to_data(frontier_points(store), "mnist")))
 

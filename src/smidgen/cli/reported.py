@@ -62,11 +62,13 @@ def find_reported(targets: Sequence[str], store: "RunStore", wanted: Wanted) -> 
     Raises:
         UnknownNameError: They stand for nothing.
         RunError: A run that is damaged, unfinished or of another kind than the others.
+        typer.BadParameter: An option that says nothing of what they stand for.
     """
     from smidgen.evidence.select import select_runs
     from smidgen.recipes.catalogue import LADDERS
 
     if len(targets) == 2:
+        _refuse("two recipes", target=wanted.target, image=wanted.image)
         a, b = targets
         sides = (
             select_runs(store, a, wanted.protocol),
@@ -75,13 +77,25 @@ def find_reported(targets: Sequence[str], store: "RunStore", wanted: Wanted) -> 
         return _comparison((a, b), sides, wanted)
     (target,) = targets
     if target == FRONTIER:
+        _refuse("the frontier", image=wanted.image)
         return _frontier(store, wanted)
     if target in LADDERS or target.endswith(".json"):
+        _refuse("a ladder", target=wanted.target, image=wanted.image)
         return _ladder(target, store)
     folder = _run(target, store)
     if folder is not None:
         return run_reported(folder, wanted)
+    _refuse("several runs", image=wanted.image)
     return proof_reported(target, select_runs(store, target, wanted.protocol), wanted)
+
+
+def _refuse(shown: str, **given: float | None) -> None:
+    """Refuse options that would change nothing on a page."""
+    for option, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(
+                f"it says nothing of {shown}; leave it out.", param_hint=f"'--{option}'"
+            )
 
 
 def run_reported(folder: "RunFolder", wanted: Wanted) -> Reported:
@@ -92,7 +106,7 @@ def run_reported(folder: "RunFolder", wanted: Wanted) -> Reported:
     from smidgen.report.run_text import run_text
     from smidgen.report.run_view import view_run
 
-    view = view_run(folder, wanted.data_dir)
+    view = view_run(folder, wanted.data_dir, wanted.target)
     image = wanted.image
     return Reported(
         folder.name,

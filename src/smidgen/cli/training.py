@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from smidgen.cli.data import FitOption, InvertOption, load_named
 from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
 from smidgen.cli.tables import percent
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
+    from smidgen.data.fit import Reading
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunFolder
@@ -37,6 +39,8 @@ def train(
     settings: Setting = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 1,
     data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
     runs_dir: RunsDir = None,
     resume: Annotated[
         str | None, typer.Option(help="Continue an interrupted run: a name, prefix or `last`.")
@@ -86,7 +90,7 @@ def train(
     else:
         mine = student_recipe(target or "", settings, like)
         recipe = mine.recipe if mine else recipe_from(target or "smidgen/quick", settings)
-        recipe, dataset = _load(recipe, data_dir, or_stripes)
+        recipe, dataset = _load(recipe, data_dir, {"invert": invert, "fit": fit}, or_stripes)
         source = mine.source if mine else b""
         options = TrainOptions(protocol, engine, device, threads, source)
         with progress_listener(recipe.epochs) as listener:
@@ -119,19 +123,19 @@ def _resume(folder: "RunFolder", data_dir: Path | None, threads: int | None) -> 
     record = folder.record()
     if folder.is_finished and record.result is not None:
         return Run(folder, record, was_there=True)
-    dataset = load_dataset(record.recipe.dataset, data_dir)
+    dataset = load_dataset(record.recipe.dataset, data_dir, **record.data.reading)
     with progress_listener(record.recipe.epochs) as listener:
         return resume(folder, dataset, listener, threads)
 
 
-def _load(recipe: "Recipe", data_dir: Path | None, or_stripes: bool) -> "tuple[Recipe, Dataset]":
-    from smidgen.cli.data import data_progress
+def _load(
+    recipe: "Recipe", data_dir: Path | None, reading: "Reading", or_stripes: bool
+) -> "tuple[Recipe, Dataset]":
     from smidgen.data import load_dataset
     from smidgen.errors import DownloadError
 
     try:
-        with data_progress("bytes") as progress:
-            return recipe, load_dataset(recipe.dataset, data_dir, progress=progress)
+        return recipe, load_named(recipe.dataset, data_dir, **reading)
     except DownloadError as error:  # a folder that was named and lacks the files stays an error
         if not or_stripes:
             raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smidgen.data.fit import Fit, Invert
 from smidgen.errors import DataError
 
 Progress = Callable[[str, int, int], None]
@@ -58,6 +59,8 @@ class Dataset:
         class_names: One name per class; labels are indices into it.
         sha256: 64 hexadecimal digits over pixels, labels, shapes and class names, not over
             `name`; part of a run's identity. `assemble` computes it.
+        invert: Of a folder of images, how they were read: see `read_images`.
+        fit: The same.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     sha256: str
+    invert: Invert = "auto"
+    fit: Fit = "resize"
 
     @property
     def num_classes(self) -> int:

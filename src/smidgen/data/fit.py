@@ -1,6 +1,6 @@
 """A picture of any size in, the picture as a network expects it out."""
 
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
@@ -9,9 +9,27 @@ from smidgen.errors import DataError
 Invert = Literal["auto", "yes", "no"]
 Fit = Literal["resize", "mnist"]
 
+
+class Reading(TypedDict, total=False):
+    """How images of a folder are read, as options of whatever reads them."""
+
+    invert: Invert
+    fit: Fit
+
+
 _BOX_FRACTION = 20 / 28  # the makers of MNIST scaled digits into 20x20 of 28x28
 _MIN_INK = 0.04  # of the way from ground to the brightest pixel; fainter may be noise
 _NOISE_SIGMAS = 4.0  # of the ground's own noise; fainter is no ink either
+
+
+def reading_of(invert: Invert | None, fit: Fit | None) -> Reading:
+    """Return the options that were chosen; None stands for none."""
+    chosen = Reading()
+    if invert is not None:
+        chosen["invert"] = invert
+    if fit is not None:
+        chosen["fit"] = fit
+    return chosen
 
 
 def check_options(invert: str, fit: str, image_shape: tuple[int, int, int]) -> None:

@@ -6,6 +6,7 @@ everything else inside a class's folder must be one.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,15 @@ def read_folder(
     reader = _Reader(_SHAPE, invert, fit)
     names = _class_names(folder)
     if "train" in names and "test" in names:
-        return _read_two_folders(folder, names, reader, progress)
+        dataset = _read_two_folders(folder, names, reader, progress)
+    else:
+        dataset = _read_one_folder(folder, names, reader, progress)
+    return replace(dataset, invert=invert, fit=fit)
+
+
+def _read_one_folder(
+    folder: Path, names: tuple[str, ...], reader: "_Reader", progress: Progress | None
+) -> Dataset:
     files, labels = _listed(folder, names)
     images, hashes = reader.read_all(files, f"`{folder}`", progress)
     is_test = _choose_test(hashes, labels, names, folder)

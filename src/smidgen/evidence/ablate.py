@@ -20,6 +20,7 @@ from smidgen.evidence.compare import compare, paired_difference
 from smidgen.evidence.proof import Proof
 from smidgen.evidence.prove import ProveListener, ProveOptions, prove
 from smidgen.evidence.statements import finished_result, spread
+from smidgen.evidence.wording import failures_line
 from smidgen.network.trace import trace
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
@@ -263,8 +264,5 @@ def _measured(runs: Sequence[RunFolder]) -> Measured:
 
 
 def _missing(proof: Proof, seeds: Sequence[int]) -> str:
-    first = proof.failures[0]
-    return (
-        f"{len(proof.failures)} of {len(seeds)} seeds gave no run, the first of them seed "
-        f"{first.seed}: {first.reason}"
-    )
+    count = f"{len(proof.failures)} of {len(seeds)} seeds gave no run."
+    return f"{count} {failures_line(proof.failures)}"

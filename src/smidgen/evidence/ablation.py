@@ -236,10 +236,10 @@ def _change(row: AblationRow, measure: Measure) -> Change:
 def _decide(
     change: Change, adjusted_p: float, measure: Measure, num_comparisons: int, row: AblationRow
 ) -> Change:
-    if change.sd is None or change.bootstrap is None or row.measured is None:
+    if change.sd is None or row.measured is None:
         return change
     verdict: ChangeVerdict = "cannot tell"
-    if adjusted_p <= ALPHA and 0.0 not in change.bootstrap:
+    if adjusted_p <= ALPHA and change.bootstrap is not None and 0.0 not in change.bootstrap:
         verdict = "better" if (change.mean > 0.0) == (measure == "accuracy") else "worse"
     needed = pairs_needed(change.mean, change.sd, alpha=ALPHA / num_comparisons)
     if needed is not None:

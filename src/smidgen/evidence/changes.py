@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from smidgen.network.trace import trace
+from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
 from smidgen.values import to_plain
 
@@ -22,6 +23,13 @@ _WORDS = {
 }
 _MOST_LAYERS = 5
 """Beyond so many kinds of changed layers a list of them says less than their number."""
+
+
+def known_as(recipe: Recipe) -> Recipe | None:
+    """Return the catalogue's recipe of this name, or of the name without `-on-` a data set."""
+    return RECIPES.get(recipe.name) or RECIPES.get(
+        recipe.name.removesuffix(f"-on-{recipe.dataset}")
+    )
 
 
 def changes(before: Recipe, after: Recipe) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from smidgen.errors import RunError
 from smidgen.evidence.bootstrap import bca_of_mean, image_interval
 from smidgen.evidence.proof import Spread
 from smidgen.evidence.statements import (
+    FEWEST_FOR_BOOTSTRAP,
     ON_TEST,
     check_alike,
     finished_result,
@@ -44,7 +45,7 @@ class PairedDifference:
         verdict: Who is better, if the sign-flip test and the bootstrap both say so.
         sd: Standard deviation of the differences; None for one pair, as is the rest.
         interval: Student's interval of the mean difference.
-        bootstrap: The BCa bootstrap interval.
+        bootstrap: The BCa bootstrap interval; None for fewer than six pairs.
         p_value: Two-sided, of the sign-flip test.
         pairs_needed: With how many pairs a true difference as large as the mean would be seen
             four times in five; None if there is none, or beyond a million.
@@ -126,9 +127,11 @@ def paired_difference(a: Numbers, b: Numbers) -> PairedDifference:
     mean = float(differences.mean())
     if len(differences) == 1:
         return PairedDifference(1, mean, "cannot tell")
-    p_value, bootstrap = sign_flip_test(differences), bca_of_mean(differences)
+    p_value = sign_flip_test(differences)
+    has_bootstrap = len(differences) >= FEWEST_FOR_BOOTSTRAP
+    bootstrap = bca_of_mean(differences) if has_bootstrap else None
     verdict: Verdict = "cannot tell"
-    if p_value <= ALPHA and 0.0 not in bootstrap:
+    if p_value <= ALPHA and bootstrap is not None and 0.0 not in bootstrap:
         verdict = "a is better" if mean > 0.0 else "b is better"
     sd = standard_deviation(differences)
     needed = pairs_needed(mean, sd)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from smidgen.errors import RecipeError, UnknownNameError
-from smidgen.recipes.parts import Budget, OpenTarget, PositiveInt
+from smidgen.evidence.changes import known_as
+from smidgen.recipes.parts import OpenTarget, PositiveInt
+from smidgen.recipes.recipe import Recipe
 from smidgen.values import value
 
 LAYER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -78,13 +80,35 @@ class Limits:
         return self.target_accuracy is not None
 
 
-def limits_of(budget: Budget) -> Limits:
+def limits_of(recipe: Recipe) -> Limits:
     """Return what a recipe promises, as limits."""
     return Limits(
-        max_params=budget.max_params,
-        max_epochs=budget.max_epochs,
-        target_accuracy=budget.target_accuracy,
+        max_params=recipe.budget.max_params,
+        max_epochs=recipe.budget.max_epochs,
+        target_accuracy=promised_target(recipe),
     )
+
+
+def promised_target(recipe: Recipe) -> float | None:
+    """Return the accuracy that a recipe promises of the data set it is on, a share, if any."""
+    return None if _dataset_of_target(recipe) else recipe.budget.target_accuracy
+
+
+def void_target(recipe: Recipe) -> str:
+    """Say that a recipe's target is meant for another data set; "" where it is not."""
+    dataset, target = _dataset_of_target(recipe), recipe.budget.target_accuracy
+    if not dataset or target is None:
+        return ""
+    return f"Its target of {100 * target:g} % is meant for {dataset} and left out."
+
+
+def _dataset_of_target(recipe: Recipe) -> str:
+    """Return for which other data set a target was meant that a recipe took over; "" for none."""
+    known = known_as(recipe)
+    if known is None or known.dataset == recipe.dataset:
+        return ""
+    is_taken_over = known.budget.target_accuracy == recipe.budget.target_accuracy
+    return known.dataset if is_taken_over else ""
 
 
 def layer_word(text: str) -> str:

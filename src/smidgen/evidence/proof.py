@@ -34,10 +34,11 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class SeedFailure:
-    """A seed that gave no result, and why."""
+    """A seed that gave no result, and why; `diverged` if it met NaN or infinity."""
 
     seed: int
     reason: str
+    diverged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Spread:
         maximum: The highest.
         sd: Standard deviation, n - 1 below; None for one seed.
         interval: Student's interval of the mean: the headline; None for one seed.
-        bootstrap: The BCa bootstrap interval of the mean; None for fewer than three seeds.
+        bootstrap: The BCa bootstrap interval of the mean; None for fewer than six seeds.
     """
 
     n: int

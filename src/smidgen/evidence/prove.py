@@ -8,9 +8,11 @@ from functools import partial
 from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice
 from smidgen.errors import InterruptedRunError, RunError
+from smidgen.evidence.limits import promised_target
 from smidgen.evidence.pool import RunPool
 from smidgen.evidence.proof import Proof, SeedFailure
-from smidgen.evidence.statements import STAY_EPOCHS, proof_of
+from smidgen.evidence.statements import STAY_EPOCHS, proof_of, why_damaged
+from smidgen.evidence.wording import failures_line
 from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import Protocol, RunRecord, identity_of
@@ -29,7 +31,7 @@ class ProveOptions:
         engine: As in `TrainOptions`.
         device: A torch device.
         workers: Processes at once, one thread each; None for as many as there are cores.
-        target: A share in (0, 1]; None for what the recipe's budget names, if anything.
+        target: A share in (0, 1]; None for what the recipe promises of this data set, if anything.
         stay_epochs: How many last epochs must be at the target to stay there; at least 1.
         source: As in `TrainOptions`.
     """
@@ -82,7 +84,8 @@ def prove(
 
     Seeds that are in the store are not trained again, and one that was cut short goes on where
     it stopped; so a proof that was killed is continued by asking for it again. Two proofs of
-    one recipe at the same time share the work.
+    one recipe at the same time share the work. A run in the store that is damaged fails its
+    seed and is left as it is.
 
     Raises:
         RunError: No seeds, a seed twice, or not one seed that gave a run.
@@ -96,21 +99,26 @@ def prove(
     # as chosen here, so that no process chooses, and notes, anew
     chosen = replace(chosen, engine=first.environment.engine)
     there: dict[int, RunFolder] = {}
+    damaged: list[SeedFailure] = []
     for seed in seeds:
         identity = identity_of(recipe, seed, first.protocol, first.environment, dataset.sha256)
         folder = store.finished(identity)
-        if folder is not None:
+        reason = "" if folder is None else why_damaged(folder)
+        if reason:
+            damaged.append(SeedFailure(seed, reason))
+        elif folder is not None:
             there[seed] = folder
-    missing = [seed for seed in seeds if seed not in there]
+    missing = [seed for seed in seeds if seed not in {*there, *(each.seed for each in damaged)}]
     job, tasks = Job(dataset, store, chosen), [Task(recipe, seed) for seed in missing]
     num_workers = options.workers or num_cores()
     if missing:
         train_teachers(recipe, first, job, num_workers, listener)
     listener.on_start(there, missing)
     runs, failures = _train_all(job, tasks, num_workers, listener)
+    failures = sorted([*damaged, *failures], key=lambda failure: failure.seed)
     if not there and not runs:
-        raise RunError(f"No seed gave a run. Seed {failures[0].seed}: {failures[0].reason}")
-    target = recipe.budget.target_accuracy if options.target is None else options.target
+        raise RunError(f"No seed gave a run. {failures_line(failures)}")
+    target = promised_target(recipe) if options.target is None else options.target
     return proof_of([*there.values(), *runs], target, options.stay_epochs, failures)
 
 
@@ -181,7 +189,7 @@ def _train_all(
                 case Finished():
                     runs.append(RunFolder(job.store.root / message.run))
                 case Failed():
-                    failures.append(SeedFailure(message.seed, message.reason))
+                    failures.append(SeedFailure(message.seed, message.reason, message.diverged))
             listener.on_message(message)
         if stop.signal_number is not None:
             raise InterruptedRunError(
@@ -189,4 +197,4 @@ def _train_all(
                 "epochs of the others are saved. The same command goes on from there.",
                 stop.signal_number,
             )
-    return runs, sorted(failures, key=lambda failure: failure.seed)
+    return runs, failures

@@ -28,8 +28,11 @@ from smidgen.runs.record import EpochRecord, Result, RunRecord
 from smidgen.runs.store import RunFolder
 
 STAY_EPOCHS = 5
-FEWEST_FOR_BOOTSTRAP = 3
-"""Two values can be drawn anew in three ways only: that is no distribution."""
+FEWEST_FOR_BOOTSTRAP = 6
+"""Of five seeds a 95 % interval holds the true mean 84 times in 100, of three 71 times.
+
+And below six pairs the sign-flip test reaches no 5 %, so that no interval can decide anything.
+"""
 ON_TEST = "selected on the test set"
 
 
@@ -85,7 +88,7 @@ def proof_of(
 def spread(values: Sequence[float]) -> Spread:
     """Return mean, median, range; deviation and Student's interval from two values on.
 
-    The bootstrap interval takes three.
+    The bootstrap interval takes six.
     """
     array = np.asarray(values, np.float64)
     several = len(array) > 1
@@ -121,6 +124,15 @@ def last_epoch(record: RunRecord) -> tuple[float, int]:
     if result.selection == ON_TEST:
         return record.epochs[-1].eval_accuracy, record.epochs[-1].eval_num_errors
     return result.accuracy, result.num_errors
+
+
+def why_damaged(run: RunFolder) -> str:
+    """Return what is wrong with a finished run and what to do about it; "" for a whole one."""
+    try:
+        run.predictions()
+    except RunError as error:
+        return run.damage(error)
+    return ""
 
 
 def wrong_images(runs: Sequence[RunFolder]) -> np.ndarray:

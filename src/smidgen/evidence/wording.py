@@ -1,10 +1,11 @@
 """Proofs, comparisons and steps in, the words in which they are told out: the same everywhere."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smidgen.evidence.compare import Comparison, PairedDifference
-    from smidgen.evidence.proof import AtTarget, ImageErrors, Proof, Spread
+    from smidgen.evidence.proof import AtTarget, ImageErrors, Proof, SeedFailure, Spread
     from smidgen.evidence.statistics import Interval, Proportion
     from smidgen.evidence.told import Reached, ToldStep
 
@@ -124,6 +125,25 @@ def _count(found: "Proportion") -> str:
     return f"{found.count} of {found.total} seeds, {between(found.interval)} (Clopper-Pearson)"
 
 
+def failures_line(failures: "Sequence[SeedFailure]") -> str:
+    """Say why seeds gave no run: each reason once, with the seeds that have it.
+
+    Those that diverged did so in steps of their own; the first of them tells for all.
+    """
+    alike: dict[str, list[SeedFailure]] = {}
+    for failure in failures:
+        alike.setdefault("" if failure.diverged else failure.reason, []).append(failure)
+    return " ".join(_failed(group) for group in alike.values())
+
+
+def _failed(alike: "Sequence[SeedFailure]") -> str:
+    first, seeds = alike[0], ", ".join(str(failure.seed) for failure in alike)
+    if len(alike) == 1:
+        return f"Seed {seeds}: {first.reason}"
+    told = f" diverged, seed {first.seed} so" if first.diverged else ""
+    return f"Seeds {seeds}{told}: {first.reason}"
+
+
 def _seconds(seen: "Spread") -> str:
     return f"{seen.mean:.1f} s (median {seen.median:.1f})"
 
@@ -166,12 +186,12 @@ def difference_rows(found: "Comparison") -> list[tuple[str, str]]:
     """Return what a comparison states, each with its title, as `proof_rows` does."""
     difference = found.difference
     rows = [("A - B", f"{100 * difference.mean:+.3f} points")]
-    if difference.interval is not None and difference.bootstrap is not None:
-        rows += [
-            ("over seeds", f"{_points(difference.interval)} (Student)"),
-            ("", f"{_points(difference.bootstrap)} (BCa bootstrap)"),
-            ("", f"sign-flip test: two-sided p = {difference.p_value:.2g}"),
-        ]
+    if difference.interval is not None:
+        rows.append(("over seeds", f"{_points(difference.interval)} (Student)"))
+    if difference.bootstrap is not None:
+        rows.append(("", f"{_points(difference.bootstrap)} (BCa bootstrap)"))
+    if difference.p_value is not None:
+        rows.append(("", f"sign-flip test: two-sided p = {difference.p_value:.2g}"))
     if found.images is not None:
         rows.append(("over images", f"{_points(found.images)} (bootstrap, seeds averaged)"))
     if found.left_out:

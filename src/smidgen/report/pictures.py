@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from smidgen.data.dataset import Dataset
+from smidgen.data.fit import Reading
 from smidgen.data.images import import_pillow
 from smidgen.data.load import load_dataset
 from smidgen.data.places import chosen_folder, dataset_folder
@@ -19,7 +20,7 @@ from smidgen.report.page import image_uri
 from smidgen.runs.record import RunRecord
 from smidgen.training.splits import splits_for
 
-_kept: ContextVar[dict[tuple[str, Path | None], Dataset] | None] = ContextVar("kept", default=None)
+_kept: ContextVar[dict[str, Dataset] | None] = ContextVar("kept", default=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +52,8 @@ def pictures_of(record: RunRecord, data_dir: Path | None = None) -> Pictures:
 
     A page without pictures is better than none, so what is missing is said and never raised.
     """
-    found = _images_of(record.data.name, record.data.sha256, data_dir)
+    used = record.data
+    found = _images_of(used.name, used.sha256, data_dir, used.reading)
     if isinstance(found, str):
         return Pictures(None, found)
     try:
@@ -60,15 +62,17 @@ def pictures_of(record: RunRecord, data_dir: Path | None = None) -> Pictures:
         return Pictures(None, f"No pictures: {error}")
 
 
-def why_no_pictures(name: str, sha256: str, data_dir: Path | None = None) -> str:
+def why_no_pictures(
+    name: str, sha256: str, data_dir: Path | None = None, reading: Reading | None = None
+) -> str:
     """Return why the images of a data set cannot be shown, or "" if they can."""
-    found = _images_of(name, sha256, data_dir)
+    found = _images_of(name, sha256, data_dir, reading or Reading())
     return found if isinstance(found, str) else ""
 
 
-def _images_of(name: str, sha256: str, data_dir: Path | None) -> Dataset | str:
+def _images_of(name: str, sha256: str, data_dir: Path | None, reading: Reading) -> Dataset | str:
     try:
-        dataset = _loaded(name, _folder(name, data_dir))
+        dataset = _loaded(name, _folder(name, data_dir), reading)
     except SmidgenError as error:
         return f"No pictures: {error}"
     if dataset.sha256 != sha256:
@@ -86,13 +90,14 @@ def images_kept() -> Iterator[None]:
         _kept.reset(token)
 
 
-def _loaded(name: str, folder: Path | None) -> Dataset:
+def _loaded(name: str, folder: Path | None, reading: Reading) -> Dataset:
     kept = _kept.get()
     if kept is None:
-        return load_dataset(name, folder)
-    if (name, folder) not in kept:
-        kept[name, folder] = load_dataset(name, folder)
-    return kept[name, folder]
+        return load_dataset(name, folder, **reading)
+    key = repr((name, folder, reading))
+    if key not in kept:
+        kept[key] = load_dataset(name, folder, **reading)
+    return kept[key]
 
 
 def _folder(name: str, data_dir: Path | None) -> Path | None:

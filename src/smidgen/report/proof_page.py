@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 from smidgen.evidence.proof import Proof
-from smidgen.evidence.wording import between, percent, proof_heading, proof_rows
+from smidgen.evidence.wording import between, can_stay, percent, proof_heading, proof_rows
 from smidgen.report.page import render
 from smidgen.report.pictures import Pictures
 from smidgen.report.proof_figures import proof_plots
@@ -37,7 +37,8 @@ def make_proof_page(
         story=story,
         proof=proof,
         lede=lede(proof),
-        no_claim=proof_heading(proof)[2:],
+        notices=[*proof_heading(proof)[2:], *story.notes],
+        can_stay=can_stay(proof),
         plots=proof_plots(story),
         statements=statements(proof),
         seeds=_seeds_table(proof, run_links or {}),
@@ -82,10 +83,10 @@ def statements(proof: Proof) -> list[tuple[str, list[str]]]:
 def _seeds_table(proof: Proof, run_links: Mapping[str, str]) -> Table:
     columns = [Column("seed"), Column("accuracy"), Column("errors")]
     if proof.target is not None:
-        columns += [
-            Column("at target from", note="First epoch at or above the target"),
-            Column("stays", is_number=False, note=f"Its last {proof.target.stay_epochs} epochs"),
-        ]
+        columns.append(Column("at target from", note="First epoch at or above the target"))
+    if proof.target is not None and can_stay(proof):
+        note = f"Its last {proof.target.stay_epochs} epochs"
+        columns.append(Column("stays", is_number=False, note=note))
     columns += [Column("seconds", note="Of training, on one core"), Column("run", is_number=False)]
     rows = []
     for each in proof.seeds:
@@ -93,6 +94,7 @@ def _seeds_table(proof: Proof, run_links: Mapping[str, str]) -> Table:
         if proof.target is not None:
             first = each.first_epoch
             row += [Cell("never" if first is None else f"epoch {first}", order=first or 1e9)]
+        if can_stay(proof):
             row += ["yes" if each.stays else "no"]
         row += [Cell(f"{each.train_seconds:.1f}", order=each.train_seconds)]
         rows.append(cells(*row, Cell(each.run, link=run_links.get(each.run, ""))))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.proof import Proof
 from smidgen.evidence.statements import STAY_EPOCHS, errors_allowed, proof_of
 from smidgen.evidence.statistics import Proportion, paired_power, pairs_needed, proportion
@@ -69,6 +70,7 @@ class ProofStory:
         staying: After each epoch, the seeds that are at the target from there to the last.
         hard: Images wrong for every seed, the surest error first.
         power: Empty for one seed, or if all seeds came to the same.
+        notes: What is left out, and why, one sentence each.
     """
 
     proof: Proof
@@ -77,6 +79,7 @@ class ProofStory:
     staying: tuple[Proportion, ...]
     hard: tuple[HardImage, ...]
     power: tuple[PowerRow, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def mean_curve(self) -> tuple[float, ...]:
@@ -92,7 +95,7 @@ def tell_proof(
 
     Args:
         runs: As for `proof_of`.
-        target: A share in (0, 1]; None for what the recipe's budget names, if anything.
+        target: A share in (0, 1]; None for what the recipe promises of this data set, if anything.
         stay_epochs: How many last epochs must be at the target to stay there.
 
     Raises:
@@ -100,8 +103,9 @@ def tell_proof(
     """
     pairs = sorted(((run.record(), run) for run in runs), key=lambda pair: pair[0].seed)
     records = [record for record, _ in pairs]
+    void = void_target(records[0].recipe) if target is None and records else ""
     if target is None and records:
-        target = records[0].recipe.budget.target_accuracy
+        target = promised_target(records[0].recipe)
     proof = proof_of([run for _, run in pairs], target, stay_epochs)
     at_target = _at_target(records, target)
     # from the end backwards: at the target here, and in every epoch after
@@ -113,6 +117,7 @@ def tell_proof(
         staying=_counted(staying),
         hard=_hard_images([run for _, run in pairs], proof, records[0]),
         power=power_rows(proof),
+        notes=(void,) if void else (),
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from smidgen.errors import RunError
 from smidgen.evidence.answers import Answers, answers_of
-from smidgen.evidence.changes import changes
+from smidgen.evidence.changes import changes, known_as
 from smidgen.evidence.label_errors import known_label_errors
+from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace
 from smidgen.recipes.catalogue import RECIPES
@@ -48,6 +49,7 @@ class RunView:
         pictures: The images it was measured on.
         label_errors: Those of them that are known to be labelled wrongly.
         notes: What is missing, and why, one sentence each.
+        asked_target: An accuracy to show it against, a share, if somebody named one.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RunView:
     pictures: Pictures
     label_errors: frozenset[int]
     notes: tuple[str, ...]
+    asked_target: float | None = None
 
     @property
     def interval(self) -> Interval | None:
@@ -74,9 +77,10 @@ class RunView:
 
     @property
     def target(self) -> float | None:
-        """The accuracy its recipe promises of this data set, a share, if it promises one."""
-        recipe = self.record.recipe
-        return None if _dataset_of_target(recipe) else recipe.budget.target_accuracy
+        """The accuracy to show it against, a share: the one asked for, else the promised one."""
+        if self.asked_target is not None:
+            return self.asked_target
+        return promised_target(self.record.recipe)
 
     @property
     def about(self) -> About:
@@ -102,15 +106,23 @@ class RunView:
             epochs = record.recipe.epochs
             limit = f"at most {budget.max_epochs:,}"
             found.append(Promise("epochs", limit, f"{epochs:,}", epochs <= budget.max_epochs))
-        if self.target is not None and record.result is not None:
+        promised = promised_target(record.recipe)
+        if promised is not None and record.result is not None:
             last = record.result.last_accuracy
-            limit, given = f"at least {100 * self.target:g} %", f"{100 * last:.2f} %"
-            found.append(Promise("accuracy", limit, given, last >= self.target))
+            limit, given = f"at least {100 * promised:g} %", f"{100 * last:.2f} %"
+            found.append(Promise("accuracy", limit, given, last >= promised))
         return found
 
 
-def view_run(folder: RunFolder, data_dir: Path | None = None) -> RunView:
+def view_run(
+    folder: RunFolder, data_dir: Path | None = None, target: float | None = None
+) -> RunView:
     """Gather what the page of a run shows.
+
+    Args:
+        folder: The run's.
+        data_dir: Where its images are; as for `pictures_of`.
+        target: A share in (0, 1]; None for what its recipe promises, if anything.
 
     Raises:
         RunError: Its record is missing or damaged.
@@ -144,39 +156,22 @@ def view_run(folder: RunFolder, data_dir: Path | None = None) -> RunView:
         pictures=pictures,
         label_errors=known_label_errors(record.data.sha256) if on_test else frozenset(),
         notes=tuple(notes),
+        asked_target=target,
     )
 
 
 def _about_recipe(recipe: Recipe) -> list[str]:
     """Say in what a recipe differs from the catalogue's of its name, and what is void by that."""
-    known, found, notes = _known_as(recipe), _changes(recipe), []
+    known, found, notes = known_as(recipe), _changes(recipe), []
     if known is not None and found:
         notes.append(f"Changed from `{known.name}`: {'; '.join(found)}.")
-    dataset, target = _dataset_of_target(recipe), recipe.budget.target_accuracy
-    if dataset and target is not None:
-        notes.append(f"Its target of {100 * target:g} % is meant for {dataset} and not shown.")
-    return notes
+    void = void_target(recipe)
+    return [*notes, void] if void else notes
 
 
 def _changes(recipe: Recipe) -> tuple[str, ...]:
-    known = _known_as(recipe)
+    known = known_as(recipe)
     return () if known is None else changes(known, recipe)
-
-
-def _dataset_of_target(recipe: Recipe) -> str:
-    """Return for which other data set a target was meant that a recipe took over; "" for none."""
-    known = _known_as(recipe)
-    if known is None or known.dataset == recipe.dataset:
-        return ""
-    is_taken_over = known.budget.target_accuracy == recipe.budget.target_accuracy
-    return known.dataset if is_taken_over else ""
-
-
-def _known_as(recipe: Recipe) -> Recipe | None:
-    """Return the catalogue's recipe of this name, or of the name without `-on-` a data set."""
-    return RECIPES.get(recipe.name) or RECIPES.get(
-        recipe.name.removesuffix(f"-on-{recipe.dataset}")
-    )
 
 
 def _check(name: str, record: RunRecord) -> None:

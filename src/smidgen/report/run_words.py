@@ -141,6 +141,8 @@ def repeat_command(view: RunView) -> str:
         words += ["--threads", str(used.threads)]
     if used.device != "cpu":
         words += ["--device", used.device]
+    for option, chosen in record.data.reading.items():
+        words += [f"--{option}", str(chosen)]
     return shlex.join(words)
 
 

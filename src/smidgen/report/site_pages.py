@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from smidgen import __version__
+from smidgen.data.specs import FOLDER_NAME
 from smidgen.recipes.catalogue import LADDERS
 from smidgen.recipes.ladder import read_ladder
 from smidgen.report.frontier_page import make_frontier_page
@@ -82,7 +83,7 @@ def run_pages(store: RunStore, rows: Sequence[IndexedRun], data_dir: Path | None
     """Yield the page of every finished run."""
     for row in rows:
         folder = RunFolder(store.root / row.run)
-        made_of = (row, why_no_pictures(row.dataset, row.data_sha256, data_dir))
+        made_of = (row, _no_pictures(store, row, data_dir))
 
         def make(folder: RunFolder = folder) -> str:
             return run_page(view_run(folder, data_dir))
@@ -93,7 +94,7 @@ def run_pages(store: RunStore, rows: Sequence[IndexedRun], data_dir: Path | None
 def proof_pages(store: RunStore, proofs: Sequence[Kind], data_dir: Path | None) -> Iterator[Page]:
     """Yield the page of everything that was run with several seeds."""
     for kind in proofs:
-        made_of = (kind, why_no_pictures(kind[0].dataset, kind[0].data_sha256, data_dir))
+        made_of = (kind, _no_pictures(store, kind[0], data_dir))
 
         def make(kind: Kind = kind) -> str:
             runs = [RunFolder(store.root / row.run) for row in kind]
@@ -102,6 +103,12 @@ def proof_pages(store: RunStore, proofs: Sequence[Kind], data_dir: Path | None) 
             return make_proof_page(tell_proof(runs), pictures, links)
 
         yield Page(proof_file(kind), made_of, make)
+
+
+def _no_pictures(store: RunStore, row: IndexedRun, data_dir: Path | None) -> str:
+    is_folder = row.dataset == FOLDER_NAME  # other images are read in one way only
+    reading = RunFolder(store.root / row.run).record().data.reading if is_folder else None
+    return why_no_pictures(row.dataset, row.data_sha256, data_dir, reading)
 
 
 def ladder_pages(

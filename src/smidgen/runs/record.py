@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from smidgen.data.fit import Fit, Invert, Reading, reading_of
 from smidgen.errors import RunError
 from smidgen.recipes.recipe import Recipe
 from smidgen.values import from_plain, to_plain, value
@@ -109,7 +110,19 @@ class Environment:
 
 @value(RunError)
 class DataUsed:
-    """Which images a run saw."""
+    """Which images a run saw.
+
+    Args:
+        name: Of the data set.
+        sha256: Its hash.
+        class_names: One per class.
+        num_train: Images trained on.
+        num_valid: Images held out.
+        num_test: Images measured on; 0 if they were not opened.
+        invert: How the images of a folder were read; None for other data sets, and for runs
+            from before this was kept.
+        fit: The same.
+    """
 
     name: str
     sha256: str
@@ -117,6 +130,13 @@ class DataUsed:
     num_train: int
     num_valid: int
     num_test: int
+    invert: Invert | None = None
+    fit: Fit | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """The options that read a folder's images as this run saw them; empty if not known."""
+        return reading_of(self.invert, self.fit)
 
 
 @value(RunError)
@@ -186,6 +206,9 @@ class RunRecord:
     def to_json(self) -> str:
         """Return the content of `record.json`: the fields, and `sha256` over all of them."""
         plain = to_plain(self)
+        for option in ("invert", "fit"):
+            if plain["data"][option] is None:
+                del plain["data"][option]  # so that records without are as they always were
         return json.dumps({**plain, _DIGEST: _digest(plain)}, indent=2)
 
     @staticmethod

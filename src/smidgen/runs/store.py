@@ -75,6 +75,14 @@ class RunFolder:
             raise RunError(f"`{path}` is not the file of this run: its record has another SHA-256.")
         return tensors
 
+    def damage(self, error: RunError) -> str:
+        """Return what reading it said, in a line with the run's name and what to do."""
+        said = str(error).partition(" Restore it")[0]  # the run as a whole has more ways out
+        return (
+            f"The run `{self.name}` is damaged: {said} "
+            f"Restore it, or remove it with `smidgen runs rm {self.name}`."
+        )
+
     def save_record(self, record: RunRecord) -> None:
         """Write `record.json`."""
         write_atomically(self.path / "record.json", record.to_json().encode())
@@ -188,10 +196,16 @@ class RunStore:
             RunError: Something stands there that is not the unfinished run itself.
         """
         target = self.root / folder.name
-        if target.exists() and target.resolve() != folder.path.resolve():
-            raise RunError(
-                f"`{target}` is in the way: its record is damaged or that of another run. Move it."
-            )
+        if not target.exists() or target.resolve() == folder.path.resolve():
+            return
+        there = RunFolder(target)
+        if not (target / "record.json").is_file():
+            raise RunError(f"`{target}` is in the way: it has no `record.json`. Move it.")
+        try:
+            there.record()
+        except RunError as error:
+            raise RunError(there.damage(error)) from error
+        raise RunError(f"`{target}` is in the way: it holds another run. Move it.")
 
     def finish(self, folder: RunFolder, record: RunRecord | None = None) -> RunFolder:
         """Give an unfinished run its final name, durably, index it, and return it there."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from smidgen.data.dataset import Dataset
+from smidgen.data.specs import FOLDER_NAME
 from smidgen.engines.choose import EngineChoice, choose_engine, default_threads
 from smidgen.errors import BudgetError, DataError, RecipeError, RunError
 from smidgen.files import locked
@@ -220,6 +221,7 @@ def prepare(
         listener.on_note(f"Using the torch engine: {obstacle}.")
     threads = options.threads or default_threads()
     environment = describe_environment(engine, options.device, threads)
+    is_folder = dataset.name == FOLDER_NAME  # other images are read in one way only
     data = DataUsed(
         dataset.name,
         dataset.sha256,
@@ -227,6 +229,8 @@ def prepare(
         len(splits.train),
         splits.num_valid,
         0 if options.protocol == "tune" else len(dataset.test),
+        dataset.invert if is_folder else None,
+        dataset.fit if is_folder else None,
     )
     record = RunRecord(
         recipe=recipe,

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from smidgen.data import Fit, Invert, load_dataset, read_images, read_labelled_images
+from smidgen.data.fit import Reading, reading_of
 from smidgen.engines.choose import choose_engine, make_engine
 from smidgen.errors import DataError, RunError
+from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.divergence import why_unfinished
 from smidgen.training.evaluation import Evaluation, evaluate
@@ -90,8 +92,19 @@ def _check_finished(folder: RunFolder) -> None:
         raise RunError(why_unfinished(folder))
 
 
-def evaluate_on_test(folder: RunFolder, data_dir: Path | None = None) -> Evaluation:
+def evaluate_on_test(
+    folder: RunFolder,
+    data_dir: Path | None = None,
+    invert: Invert | None = None,
+    fit: Fit | None = None,
+) -> Evaluation:
     """Measure a finished run on the test images of its own data set.
+
+    Args:
+        folder: The run's.
+        data_dir: As for `load_dataset`.
+        invert: As for `load_dataset`; None for as the run's own images were read.
+        fit: The same.
 
     Raises:
         DataError: The data set here is not the one the run was trained with.
@@ -99,7 +112,7 @@ def evaluate_on_test(folder: RunFolder, data_dir: Path | None = None) -> Evaluat
     """
     _check_finished(folder)
     record = folder.record()
-    dataset = load_dataset(record.data.name, data_dir)
+    dataset = load_dataset(record.data.name, data_dir, **_reading(record, invert, fit))
     if dataset.sha256 != record.data.sha256:
         raise DataError(
             f"The `{dataset.name}` here is not the one that `{folder.name}` was trained with."
@@ -107,19 +120,43 @@ def evaluate_on_test(folder: RunFolder, data_dir: Path | None = None) -> Evaluat
     return evaluate(logits_of(folder, dataset.test.images), dataset.test.labels)
 
 
-def evaluate_on_folder(folder: RunFolder, images: Path, invert: Invert, fit: Fit) -> Evaluation:
-    """Measure a finished run on a folder with one sub-folder per class, named as its classes."""
+def evaluate_on_folder(
+    folder: RunFolder, images: Path, invert: Invert | None = None, fit: Fit | None = None
+) -> Evaluation:
+    """Measure a finished run on a folder with one sub-folder per class, named as its classes.
+
+    Args:
+        folder: The run's.
+        images: The folder.
+        invert: As for `read_images`; None for as the run's own images were read.
+        fit: The same.
+    """
     _check_finished(folder)
     record = folder.record()
     shape = record.recipe.network.input_shape
-    split, _ = read_labelled_images(images, record.data.class_names, shape, invert=invert, fit=fit)
+    reading = _reading(record, invert, fit)
+    split, _ = read_labelled_images(images, record.data.class_names, shape, **reading)
     return evaluate(logits_of(folder, split.images), split.labels)
 
 
+def _reading(record: RunRecord, invert: Invert | None, fit: Fit | None) -> Reading:
+    """Return how to read images for a run: as asked, else as its own were read."""
+    return {**record.data.reading, **reading_of(invert, fit)}
+
+
 def predict_images(
-    folder: RunFolder, paths: Sequence[Path], invert: Invert, fit: Fit
+    folder: RunFolder,
+    paths: Sequence[Path],
+    invert: Invert | None = None,
+    fit: Fit | None = None,
 ) -> list[Prediction]:
     """Say what is on each image file, or on each file of one folder.
+
+    Args:
+        folder: The run's.
+        paths: Image files, or one folder of them.
+        invert: As for `read_images`; None for as the run's own images were read.
+        fit: The same.
 
     Raises:
         DataError: Files that cannot be read; names the first and counts all.
@@ -129,7 +166,7 @@ def predict_images(
     record = folder.record()
     source = paths[0] if len(paths) == 1 else paths
     shape = record.recipe.network.input_shape
-    images, files = read_images(source, shape, invert=invert, fit=fit)
+    images, files = read_images(source, shape, **_reading(record, invert, fit))
     scores = logits_of(folder, images).astype(np.float64)
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)

@@ -77,6 +77,29 @@ def test_loss_and_gradients_are_pytorchs(
         assert np.abs(gradients[name] - gradient).max() < 1e-4 * np.abs(gradient).max(), name
 
 
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+def test_scores_far_apart_have_pytorchs_loss(temperature: float) -> None:
+    """Scores that differ by thousands: no exponential is asked for more than it can give."""
+    recipe = taught(temperature, 0.5)
+    data, tensors = data_for(NET, 16, 1), random_tensors(NET, 1)
+    tensors["dense1.weight"] *= 10_000.0
+    plan = plan_with_targets(16, 16)
+    model = TorchNetwork(NET, {name: torch.from_numpy(a).double() for name, a in tensors.items()})
+    scores = model.train().scores(torch.from_numpy(data[0]).double() / 255.0)
+    labels, targets = torch.from_numpy(data[1]), torch.from_numpy(plan.targets).double()
+    loss = training_loss(recipe, scores, labels, targets)
+    loss.backward()
+
+    ours, gradients = engine_with(NET, tensors, data, recipe, 1, QUICK).gradients(plan)
+
+    assert float(scores.amax(1).sub(scores.amin(1)).min().detach()) > 1_000
+    assert ours == pytest.approx(float(loss.detach()), rel=1e-4)
+    for name, tensor in model.named_tensors().items():
+        if tensor.grad is not None:
+            expected = tensor.grad.numpy()
+            assert np.abs(gradients[name] - expected).max() < 1e-4 * np.abs(expected).max(), name
+
+
 def test_whole_epochs_agree_with_the_torch_engine() -> None:
     """After an epoch of 13 steps with teachers both engines stand at the same place."""
     recipe = taught(3.0, 0.8, optimizer=AdamW(lr=0.02), batch_size=8)  # type: ignore[arg-type]

@@ -173,14 +173,19 @@ class _Builder:
         raise AssertionError(f"no kernel for {node.layer}")
 
 
+def _is_told_by_sign(step: Pointwise) -> bool:
+    """Tell whether the sign of what an activation gives says what its slope was there.
+
+    The backward pass of a convolution has nothing else: what came before is never stored.
+    """
+    is_leaky = step.activation == "LEAKY_RELU" and step.slopes is None and step.slope > 0
+    return step.activation == "RELU" or is_leaky
+
+
 def _fused(last: Stage, step: Pointwise, training: bool) -> Stage | None:
     """Return one stage that does both, or None where no kernel can."""
     if isinstance(last, Convolve) and last.activation == "NO_ACTIVATION":
-        if (
-            step.rank == 1
-            and step.slopes is None
-            and (step.slope > 0) == (step.activation == "LEAKY_RELU")
-        ):
+        if _is_told_by_sign(step):
             return replace(last, activation=step.activation, slope=step.slope)
         if step.norm is not None and not training and last.norm is None:
             return replace(last, norm=step.norm)

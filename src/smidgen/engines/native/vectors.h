@@ -83,6 +83,8 @@ INLINE V sum_each(V *sums, int count) {
 }
 
 /* e^x to 2e-7 relative, for x in [-87, 88]; smaller x count as -87.
+ * Larger x never arrive, so there is no clamp above: the loss asks for scores minus the largest
+ * of them and for logarithms of shares, which are at most 0, and `logarithm` for at most 70.
  * x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor polynomial, 2^n by its bits. */
 INLINE V exponential(V x) {
     x = larger(x, splat(-87.0f));
