@@ -10,7 +10,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from choose_frontier import BENT, CANDIDATES, STRONG, T3, leaky
+from choose_frontier import BENT, CANDIDATES, STRONG, T3, leaky, shared
 
 from smidgen.cli.ablation_page import markdown
 from smidgen.data import load_dataset
@@ -19,6 +19,7 @@ from smidgen.files import write_atomically
 from smidgen.recipes.augmentation import Augmentation, Shear
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.recipes.distillation import Distillation, Teacher
+from smidgen.recipes.parts import WeightAveraging
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.smidgen_teachers import TEACHER_25K
 from smidgen.runs.store import RunStore
@@ -41,7 +42,7 @@ def taught(recipe: Recipe, temperature: float, weight: float) -> Recipe:
     return recipe.replace(distillation=Distillation(teachers, temperature, weight, bank_epochs=10))
 
 
-BASE_3K = get_recipe("smidgen/3k")
+BASE_1K, BASE_3K = CANDIDATES["1k"]["PReLU, lr 0.08"], get_recipe("smidgen/3k")
 LEAKY_3K = BASE_3K.replace(name="3k with a fixed slope", network=leaky(T3))
 STUDENT = CANDIDATES["1k"]["leaky 0.1"].replace(name="994 parameters", epochs=30, clean_epochs=6)
 TABLES = {
@@ -59,6 +60,32 @@ TABLES = {
             "with shear 10": LEAKY_3K.replace(augmentation=Augmentation((*STRONG, Shear(10.0)))),
             "with elastic 0.5": LEAKY_3K.replace(augmentation=Augmentation(BENT)),
         },
+        num_seeds=6,
+    ),
+    "averaging": Table(
+        BASE_1K,
+        {
+            f"decay {decay}": BASE_1K.replace(averaging=WeightAveraging(decay))
+            for decay in (0.99, 0.999)
+        },
+        num_seeds=6,
+    ),
+    "clean": Table(
+        BASE_1K,
+        {f"{count} clean epochs": BASE_1K.replace(clean_epochs=count) for count in (0, 2, 10)},
+        num_seeds=6,
+    ),
+    "epochs": Table(
+        BASE_1K,
+        {
+            f"{epochs} epochs, {clean} clean": BASE_1K.replace(epochs=epochs, clean_epochs=clean)
+            for epochs, clean in ((20, 3), (120, 8), (200, 12))
+        },
+        num_seeds=6,
+    ),
+    "sharing": Table(
+        BASE_1K,
+        {"one block of 15 maps, three times": BASE_1K.replace(network=shared(6, 15, 3))},
         num_seeds=6,
     ),
     "distillation": Table(

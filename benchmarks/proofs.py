@@ -46,6 +46,8 @@ def _write(proof: dict) -> None:
     proofs = json.loads(path.read_text())["proofs"] if path.exists() else []
     key = (proof["recipe"], proof["engine"])
     proofs = [old for old in proofs if (old["recipe"], old["engine"]) != key] + [proof]
+    # a recipe that has changed since is another recipe
+    proofs = [each for each in proofs if each["fingerprint"] == _fingerprint(each["recipe"])]
     order = list(RECIPES)
     proofs.sort(key=lambda each: (order.index(each["recipe"]), each["engine"]))
     content = {"command": "python benchmarks/proofs.py NAME", "proofs": proofs}
@@ -53,6 +55,10 @@ def _write(proof: dict) -> None:
     write_atomically(RESULTS / "proofs.md", _markdown(proofs).encode())
     write_atomically(PACKED, packed().encode())  # what `smidgen report frontier` shows
     print(f"{proof['recipe']} ({proof['engine']}): {proof['accuracy']}", flush=True)
+
+
+def _fingerprint(name: str) -> str | None:
+    return RECIPES[name].fingerprint() if name in RECIPES else None
 
 
 def _markdown(proofs: list[dict]) -> str:

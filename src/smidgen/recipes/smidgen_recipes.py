@@ -2,6 +2,7 @@
 
 from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
+    AvgPool,
     BatchNorm,
     Conv,
     Dense,
@@ -29,7 +30,7 @@ QUICK = Recipe(
             *_block(8, kernel_size=4),
             MaxPool(2),
             *_block(16),
-            MaxPool(2),
+            AvgPool(2),
             *_block(24),
             *_block(20),
             GlobalAvgPool(),
@@ -47,11 +48,12 @@ QUICK = Recipe(
     budget=Budget(max_params=10_000, max_epochs=15, target_accuracy=0.994),
     about=About(
         summary="The default: 9,402 parameters and seven epochs, a few seconds.",
-        source="smidgen; chosen on `valid` by `benchmarks/choose_quick.py`",
+        source="smidgen; chosen by `benchmarks/choose_quick.py` and `benchmarks/forms.py`",
         target="99.4 % within 10,000 parameters and 15 epochs, in as few seconds as possible.",
         analysis=(
             "Two early pools leave most of the arithmetic on a 10x10 map, which is where the speed "
-            "comes from. The two last epochs see clean images only."
+            "comes from. The second averages: one that keeps the largest, proven before, reached "
+            "99.413 %. The two last epochs see clean images only."
         ),
     ),
 )
@@ -85,14 +87,14 @@ YARDSTICK = QUICK.replace(
 SPRINT = QUICK.replace(
     name="smidgen/sprint",
     network=Network(tuple(PReLU() if isinstance(x, ReLU) else x for x in QUICK.network.layers)),
-    epochs=6,
+    epochs=5,
     about=About(
-        summary="The network of `smidgen/quick` with learned slopes, in six epochs.",
+        summary="The network of `smidgen/quick` with learned slopes, in five epochs.",
         source="smidgen; chosen on `valid` by `benchmarks/choose_frontier.py sprint`",
         target="A mean of 99.4 % over 20 random seeds in as few seconds as possible.",
         analysis=(
-            "Learned slopes cost 68 parameters and save an epoch: on `valid` the loss is 0.0229 "
-            "after six epochs and 0.0230 after the seven of `smidgen/quick`. Five give 0.0239."
+            "Learned slopes cost 68 parameters and save an epoch, and so does a second pool that "
+            "averages. With one that keeps the largest it took six epochs to 99.411 %."
         ),
     ),
 )
