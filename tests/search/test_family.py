@@ -16,20 +16,22 @@ PLAIN: dict[str, Any] = {
     "stem_stride": 1,
     "stem_padded": False,
     "second": "none",
-    "pooled": True,
+    "early_pool": "max",
     "separable": True,
     "num_wide_kernels": 0,
     "first_padded": 0,
     "num_padded": 0,
     "pool_after": 0,
+    "late_pool": "max",
     "branched": 0,
     "num_shared": 1,
-    "leaky": True,
+    "activation": "leaky",
     "learned_scale": False,
     "maps_head": True,
 }
 PADDED = {"first_padded": 1, "num_padded": 1}
-DENSE = {"maps_head": False, "leaky": False}
+MEANS = {"early_pool": "mean", "late_pool": "mean", "activation": "prelu"}
+DENSE = {"maps_head": False, "activation": "relu"}
 
 
 def own(*widths: int, name: str = "width") -> dict[str, Any]:
@@ -53,7 +55,7 @@ def stem(width: int, second: int | None = None, kind: str = "full") -> dict[str,
 FULL = {"separable": False, "learned_scale": True, **DENSE}
 KNOWN = [
     (2_848, stem(8, 8) | PADDED | own(18, 18, 18, 20, 10)),
-    (2_452, stem(8, 8) | PADDED | even(16, 5) | {"leaky": False}),
+    (2_452, stem(8, 8) | PADDED | even(16, 5) | {"activation": "relu"}),
     (1_836, stem(6, 6) | PADDED | even(14, 5)),
     (1_714, stem(8) | DENSE | even(16, 4)),
     (1_433, stem(8) | PADDED | even(13, 5)),
@@ -68,7 +70,7 @@ KNOWN = [
     (1_772, stem(8) | DENSE | even(14, 5) | {"num_padded": 1}),
     (1_266, stem(8) | DENSE | even(16, 2) | {"num_wide_kernels": 2}),
     (697, stem(6) | DENSE | own(5, 9, 10, 8) | {"stem_padded": True}),
-    (7_550, stem(12) | {"stem_kernel": 5, "stem_stride": 2, "pooled": False} | FULL
+    (7_550, stem(12) | {"stem_kernel": 5, "stem_stride": 2, "early_pool": None} | FULL
      | own(16, 16, 20, name="full_width")),
 ]  # fmt: skip
 
@@ -88,11 +90,22 @@ def test_good_small_networks_are_in_the_family(num_params: int, params: dict[str
     assert trace(network).totals.num_params == num_params
 
 
-def test_the_default_recipe_is_in_the_family() -> None:
-    """`smidgen/quick` is one of them, layer by layer."""
-    params = {"stem_kernel": 4, "pool_after": 1} | FULL | own(16, 24, 20, name="full_width")
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("500", stem(5) | MEANS | {"num_padded": 1, "pool_after": 1} | own(8, 8, 10)),
+        ("700", stem(5) | MEANS | {"num_padded": 2, "pool_after": 2} | own(8, 8, 10, 10)),
+        ("1k", stem(6) | MEANS | PADDED | own(10, 9, 10, 9, 10)),
+        ("2k", stem(8) | MEANS | PADDED | own(16, 16, 17, 16, 10)),
+        ("quick", stem(8) | {"stem_kernel": 4, "pool_after": 1, "late_pool": "mean"} | FULL
+         | own(16, 24, 20, name="full_width")),
+    ],
+)  # fmt: skip
+def test_our_recipes_are_in_the_family(name: str, params: dict[str, Any]) -> None:
+    """The best that we know at a size can be drawn, layer by layer."""
+    recipe = get_recipe(f"smidgen/{name}")
 
-    assert drawn(stem(8) | params, 10_000) == get_recipe("smidgen/quick").network
+    assert drawn(params, recipe.budget.max_params or 0) == recipe.network
 
 
 def test_two_kernels_side_by_side_keep_the_size() -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,17 @@ def test_a_search_ends_with_recipes_that_can_be_trained(
 
 
 def test_halving_trains_the_better_half_longer(make_options: Make, stripes: Dataset) -> None:
-    """All get a quarter of the epochs, half of them twice as many, and so on, then more seeds."""
+    """All get a quarter of the epochs, the better half twice as many, and so on, then more seeds.
+
+    Nobody waits: who is among the better half of those so far goes on, so it may be some more.
+    """
     search(stripes, make_options(num_candidates=8))
 
     lengths = [(epochs, seed) for _, epochs, seed in Actor.made]
-    assert [lengths.count(run) for run in ((1, 1), (2, 1), (4, 1), (4, 2))] == [8, 4, 2, 1]
+    counts = [lengths.count(run) for run in ((1, 1), (2, 1), (4, 1), (4, 2))]
+    assert counts[0] == 8
+    for before, after in pairwise(counts):
+        assert before // 2 <= after < before
 
 
 def test_no_run_is_made_twice_and_none_sees_the_test_images(

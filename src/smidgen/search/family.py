@@ -8,10 +8,12 @@ may be, mutations find.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from smidgen.network.blocks import Branches, Layer, Repeat
 from smidgen.network.edits import HEAD_FACTOR
 from smidgen.network.layers import (
+    AvgPool,
     BatchNorm,
     Conv,
     Dense,
@@ -20,6 +22,7 @@ from smidgen.network.layers import (
     LeakyReLU,
     MaxPool,
     Multiply,
+    PReLU,
     ReLU,
     SeparableConv,
 )
@@ -27,7 +30,8 @@ from smidgen.network.mutate import SizeLimits
 from smidgen.network.network import Network
 from smidgen.search.suggesting import Suggests
 
-_LEAKY_SLOPE = 0.1
+_POOLS = {"mean": AvgPool(2), "max": MaxPool(2)}
+_ACTIVATIONS = {"prelu": PReLU(), "leaky": LeakyReLU(0.1), "relu": ReLU()}
 _MOST_LATE = 6
 _FEWEST_CHANNELS = 3
 _MOST_SCALING = 4.0
@@ -46,7 +50,7 @@ class Stage:
         separable: Depthwise and pointwise, or full.
         padded: Whether the map keeps its size.
         stride: Of the convolution.
-        pooled: Whether a 2x2 max-pool follows.
+        pool: Which 2x2 pool follows, if any.
         branched: Half of the channels look through a kernel that is larger by two.
     """
 
@@ -55,7 +59,7 @@ class Stage:
     separable: bool = False
     padded: bool = False
     stride: int = 1
-    pooled: bool = False
+    pool: Literal["mean", "max"] | None = None
     branched: bool = False
 
 
@@ -68,7 +72,7 @@ class Design:
         late: The others; with a head of maps the last of them gives the classes.
         num_shared: How many of the last late stages (before those maps) are one, repeated; they
             have the width of the stage before them. Below 2, none.
-        leaky: Leaky ReLU of slope 0.1, or ReLU.
+        activation: With a slope learned per channel, a slope of 0.1, or none.
         learned_scale: Whether batch norms learn their scale.
         maps_head: Average the last stage's maps, one per class, or put a dense layer behind.
     """
@@ -76,7 +80,7 @@ class Design:
     early: tuple[Stage, ...]
     late: tuple[Stage, ...]
     num_shared: int = 1
-    leaky: bool = True
+    activation: Literal["prelu", "leaky", "relu"] = "prelu"
     learned_scale: bool = False
     maps_head: bool = True
 
@@ -94,12 +98,12 @@ class Design:
         """Build it; raises NetworkError where its windows do not fit into its maps."""
         late, ending = self.late, ()
         if self.maps_head:
-            late, ending = late[:-1], (replace(late[-1], width=num_classes, pooled=False),)
+            late, ending = late[:-1], (replace(late[-1], width=num_classes, pool=None),)
         num_shared = min(self.num_shared, len(late))
         own = (*self.early, *(late if num_shared < 2 else late[:-num_shared]))
         layers: list[Layer] = [layer for stage in own for layer in self._layers(stage)]
         if num_shared > 1:
-            shared = replace(late[-1], width=own[-1].width, pooled=False, branched=False)
+            shared = replace(late[-1], width=own[-1].width, pool=None, branched=False)
             layers.append(Repeat(self._layers(shared), num_shared))
         for stage in ending:  # no layer behind it could absorb a scale, so it learns one
             layers += replace(self, learned_scale=True)._layers(stage)
@@ -122,7 +126,7 @@ class Design:
             )
         else:
             made = (convolution, *self._norm_and_activation())
-        return (*made, MaxPool(2)) if stage.pooled else made
+        return made if stage.pool is None else (*made, _POOLS[stage.pool])
 
     def _convolution(self, stage: Stage) -> Conv | SeparableConv:
         kind = SeparableConv if stage.separable else Conv
@@ -130,19 +134,18 @@ class Design:
         return kind(stage.width, stage.kernel, stage.stride, padding, bias=False)
 
     def _norm_and_activation(self) -> tuple[Layer, ...]:
-        activation = LeakyReLU(_LEAKY_SLOPE) if self.leaky else ReLU()
-        return (BatchNorm(scale=self.learned_scale), activation)
+        return (BatchNorm(scale=self.learned_scale), _ACTIVATIONS[self.activation])
 
 
 FIRST_DESIGN = Design(
-    early=(Stage(32), Stage(32, pooled=True)),
+    early=(Stage(32), Stage(32, pool="mean")),
     late=(
         Stage(72, separable=True),
         Stage(72, separable=True, padded=True),
         *(Stage(72, separable=True),) * 3,
     ),
 )
-"""What did best at 1,800 to 2,800 parameters in our first exploration, four times as wide."""
+"""What does best at 2,000 to 3,000 parameters, four times as wide."""
 
 
 def suggest_design(trial: Suggests, max_params: int, side: int = 28) -> Design:
@@ -160,7 +163,7 @@ def suggest_design(trial: Suggests, max_params: int, side: int = 28) -> Design:
         early=early,
         late=late,
         num_shared=trial.suggest_int("num_shared", -1, 3),
-        leaky=trial.suggest_categorical("leaky", [True, False]),
+        activation=trial.suggest_categorical("activation", ["prelu", "leaky", "relu"]),
         learned_scale=trial.suggest_categorical("learned_scale", [False, True]),
         maps_head=trial.suggest_categorical("maps_head", [True, False]),
     )
@@ -208,8 +211,8 @@ def _fitting(stages: tuple[Stage, ...], side: int) -> tuple[tuple[Stage, ...], i
         if not stage.padded:
             side -= stage.kernel - 1
         side = -(-side // stage.stride)
-        stage = replace(stage, pooled=stage.pooled and side > 1)
-        side = side // 2 if stage.pooled else side
+        stage = replace(stage, pool=stage.pool if side > 1 else None)
+        side = side // 2 if stage.pool else side
         fitting.append(stage)
     return tuple(fitting), side
 
@@ -227,8 +230,8 @@ def _early(trial: Suggests, max_params: int) -> tuple[Stage, ...]:
     if second != "none":
         width = trial.suggest_int("second_width", _FEWEST_CHANNELS, widest)
         early.append(Stage(width, separable=second == "separable"))
-    pooled = trial.suggest_categorical("pooled", [True, False])
-    early[-1] = replace(early[-1], pooled=pooled)
+    pool = trial.suggest_categorical("early_pool", ["mean", "max", None])
+    early[-1] = replace(early[-1], pool=pool)
     return tuple(early)
 
 
@@ -241,6 +244,7 @@ def _late(trial: Suggests, max_params: int) -> tuple[Stage, ...]:
     first_padded = trial.suggest_int("first_padded", 0, 2)
     num_padded = trial.suggest_int("num_padded", 0, 2)
     pool_after = trial.suggest_int("pool_after", -2, 3)
+    pool = trial.suggest_categorical("late_pool", ["mean", "max"])
     branched = trial.suggest_int("branched", -3, 2)
     return tuple(
         Stage(
@@ -248,7 +252,7 @@ def _late(trial: Suggests, max_params: int) -> tuple[Stage, ...]:
             kernel=5 if place < num_wide else 3,
             separable=separable,
             padded=first_padded <= place < first_padded + num_padded,
-            pooled=place + 1 == pool_after,
+            pool=pool if place + 1 == pool_after else None,
             branched=place + 1 == branched,
         )
         for place, width in enumerate(widths)
