@@ -70,7 +70,7 @@ KNOWN = [
     (1_772, stem(8) | DENSE | even(14, 5) | {"num_padded": 1}),
     (1_266, stem(8) | DENSE | even(16, 2) | {"num_wide_kernels": 2}),
     (697, stem(6) | DENSE | own(5, 9, 10, 8) | {"stem_padded": True}),
-    (7_550, stem(12) | {"stem_kernel": 5, "stem_stride": 2, "early_pool": None} | FULL
+    (7_550, stem(12) | {"stem_kernel": 5, "stem_stride": 2, "early_pool": "none"} | FULL
      | own(16, 16, 20, name="full_width")),
 ]  # fmt: skip
 

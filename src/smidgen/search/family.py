@@ -8,7 +8,6 @@ may be, mutations find.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from smidgen.network.blocks import Branches, Layer, Repeat
 from smidgen.network.edits import HEAD_FACTOR
@@ -50,7 +49,7 @@ class Stage:
         separable: Depthwise and pointwise, or full.
         padded: Whether the map keeps its size.
         stride: Of the convolution.
-        pool: Which 2x2 pool follows, if any.
+        pool: Which 2x2 pool follows: "mean", "max" or "none".
         branched: Half of the channels look through a kernel that is larger by two.
     """
 
@@ -59,7 +58,7 @@ class Stage:
     separable: bool = False
     padded: bool = False
     stride: int = 1
-    pool: Literal["mean", "max"] | None = None
+    pool: str = "none"
     branched: bool = False
 
 
@@ -72,7 +71,7 @@ class Design:
         late: The others; with a head of maps the last of them gives the classes.
         num_shared: How many of the last late stages (before those maps) are one, repeated; they
             have the width of the stage before them. Below 2, none.
-        activation: With a slope learned per channel, a slope of 0.1, or none.
+        activation: "prelu" (a slope per channel), "leaky" (0.1) or "relu".
         learned_scale: Whether batch norms learn their scale.
         maps_head: Average the last stage's maps, one per class, or put a dense layer behind.
     """
@@ -80,7 +79,7 @@ class Design:
     early: tuple[Stage, ...]
     late: tuple[Stage, ...]
     num_shared: int = 1
-    activation: Literal["prelu", "leaky", "relu"] = "prelu"
+    activation: str = "prelu"
     learned_scale: bool = False
     maps_head: bool = True
 
@@ -98,12 +97,12 @@ class Design:
         """Build it; raises NetworkError where its windows do not fit into its maps."""
         late, ending = self.late, ()
         if self.maps_head:
-            late, ending = late[:-1], (replace(late[-1], width=num_classes, pool=None),)
+            late, ending = late[:-1], (replace(late[-1], width=num_classes, pool="none"),)
         num_shared = min(self.num_shared, len(late))
         own = (*self.early, *(late if num_shared < 2 else late[:-num_shared]))
         layers: list[Layer] = [layer for stage in own for layer in self._layers(stage)]
         if num_shared > 1:
-            shared = replace(late[-1], width=own[-1].width, pool=None, branched=False)
+            shared = replace(late[-1], width=own[-1].width, pool="none", branched=False)
             layers.append(Repeat(self._layers(shared), num_shared))
         for stage in ending:  # no layer behind it could absorb a scale, so it learns one
             layers += replace(self, learned_scale=True)._layers(stage)
@@ -126,7 +125,7 @@ class Design:
             )
         else:
             made = (convolution, *self._norm_and_activation())
-        return made if stage.pool is None else (*made, _POOLS[stage.pool])
+        return made if stage.pool == "none" else (*made, _POOLS[stage.pool])
 
     def _convolution(self, stage: Stage) -> Conv | SeparableConv:
         kind = SeparableConv if stage.separable else Conv
@@ -211,8 +210,8 @@ def _fitting(stages: tuple[Stage, ...], side: int) -> tuple[tuple[Stage, ...], i
         if not stage.padded:
             side -= stage.kernel - 1
         side = -(-side // stage.stride)
-        stage = replace(stage, pool=stage.pool if side > 1 else None)
-        side = side // 2 if stage.pool else side
+        stage = replace(stage, pool=stage.pool if side > 1 else "none")
+        side = side if stage.pool == "none" else side // 2
         fitting.append(stage)
     return tuple(fitting), side
 
@@ -230,7 +229,7 @@ def _early(trial: Suggests, max_params: int) -> tuple[Stage, ...]:
     if second != "none":
         width = trial.suggest_int("second_width", _FEWEST_CHANNELS, widest)
         early.append(Stage(width, separable=second == "separable"))
-    pool = trial.suggest_categorical("early_pool", ["mean", "max", None])
+    pool = trial.suggest_categorical("early_pool", ["mean", "max", "none"])
     early[-1] = replace(early[-1], pool=pool)
     return tuple(early)
 
@@ -252,7 +251,7 @@ def _late(trial: Suggests, max_params: int) -> tuple[Stage, ...]:
             kernel=5 if place < num_wide else 3,
             separable=separable,
             padded=first_padded <= place < first_padded + num_padded,
-            pool=pool if place + 1 == pool_after else None,
+            pool=pool if place + 1 == pool_after else "none",
             branched=place + 1 == branched,
         )
         for place, width in enumerate(widths)
