@@ -79,6 +79,7 @@ FORMS: dict[str, dict[str, Recipe]] = {
         "tower, mean": of(pooled(T1, AvgPool), **BRIEF),
         "two pools, mean and mean": of(two_pools(6, (11, 11), (13,)), **BRIEF),
         "tower, max, a sum": of(with_sum(tower((6,), (10, 10, 9, 9))), **BRIEF),
+        "tower, max, two padded": of(tower((6,), (10, 9, 10, 9), num_padded=2), **BRIEF),
         "tower, max, 40 epochs": of(T1, 40, 0.08, 5, MILD),
         "tower, max, 120 epochs": of(T1, 120, 0.08, 8, MILD),
     },
