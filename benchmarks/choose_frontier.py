@@ -146,12 +146,10 @@ def chain(*parts: object, head: str = "separable", factor: float = 10.0) -> Netw
 T1, T3 = tower((6,), (10, 9, 10, 9)), tower((8, 8), (18, 18, 18, 20))
 T5, T10 = tower((10, 10), (27, 26, 27, 27)), tower((12, 12), (43, 42, 42, 42))
 T2 = tower((7, 7), (14, 13, 14, 13))
-T7 = tower((6,), (7, 7, 7, 6))
 SMALL = {"epochs": 40, "lr": 0.04, "clean_epochs": 5, "transforms": MILD}
 FAST = {**SMALL, "lr": 0.08, "clean_epochs": 3}
 LIGHT = (Rotation(5.0), Scaling(0.95, 1.05), Translation(1.0))
 SLOW = {**SMALL, "epochs": 60, "clean_epochs": 8}
-LONG = {**FAST, "epochs": 200, "clean_epochs": 12}
 LATE = (5, "max", 6, 6, "max", (7, "padded"))
 RANK_1 = ((6, "rank 1"), (7, "rank 1"), (7, "rank 1"))
 CANDIDATES: dict[str, dict[str, Recipe]] = {
@@ -180,11 +178,6 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
         ),
         "leaky 0.1, growing, 60 epochs": of(leaky(chain(5, "max", 6, 6, 8)), **SLOW),
         "PReLU, growing, 60 epochs": of(chain(5, "max", 6, 6, 7), **SLOW),
-    },
-    "700": {
-        "four, 80 epochs": of(T7, **{**FAST, "epochs": 80}),
-        "four, 200 epochs": of(T7, **LONG),
-        "late pool, 200 epochs": of(chain(6, "max", 8, 8, "max", (9, "padded")), **LONG),
     },
     "1k": {
         "leaky 0.1": of(leaky(tower((6,), (10, 10, 10, 10))), **SMALL),

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
-from choose_frontier import FAST, MILD, STRONG, T1, T2, T7, of, sloped
+from choose_frontier import FAST, MILD, STRONG, T1, T2, of, sloped
 
 from smidgen.data import load_dataset
 from smidgen.data.dataset import Dataset
@@ -70,7 +70,7 @@ FORMS: dict[str, dict[str, Recipe]] = {
         "two pools, mean and mean": of(FIVE, **BRIEF),
     },
     "700": {
-        "tower": of(T7, **BRIEF),
+        "tower": of(tower((6,), (7, 7, 7, 6)), **BRIEF),
         "two pools, max and max": of(pooled(SEVEN, MaxPool, MaxPool), **BRIEF),
         "two pools, mean and mean": of(SEVEN, **BRIEF),
     },
