@@ -319,13 +319,33 @@ def test_stopping_is_asked_before_and_during_an_epoch() -> None:
 def test_a_long_epoch_stops_soon_after_it_is_told_to() -> None:
     """A stop that is asked for while C runs ends the epoch early."""
     calls = iter(range(10**9))
+    plan = long_plan()
+    stats = native().train_epoch(plan, lambda: next(calls) >= 2)
+    assert stats.stopped
+    assert stats.num_images < len(plan.order)
+
+
+def test_the_steps_of_an_epoch_are_told_while_it_runs() -> None:
+    """Whoever is asked whether to stop sees how many steps are done, from 0 in every epoch."""
+    engine, plan = native(), long_plan()
+    for _ in range(2):
+        seen: list[int] = []
+
+        def has_begun(seen: list[int] = seen) -> bool:
+            seen.append(engine.steps_done)
+            return seen[-1] > 0
+
+        assert engine.train_epoch(plan, has_begun).stopped
+        assert seen[0] == 0
+        assert 0 < seen[-1] <= engine.steps_done < plan.num_steps
+
+
+def long_plan() -> EpochPlan:
+    """Return a plan of 400,000 steps that change nothing."""
     num_images = 2_000_000
     plan = plan_of(num_images, 5)
     order = np.zeros(num_images, dtype=np.int32)
-    plan = EpochPlan(1, 0, 5, order, plan.lr * 0.0, plan.momentum, 1)
-    stats = native().train_epoch(plan, lambda: next(calls) >= 2)
-    assert stats.stopped
-    assert stats.num_images < num_images
+    return EpochPlan(1, 0, 5, order, plan.lr * 0.0, plan.momentum, 1)
 
 
 def test_both_engines_pick_the_same_normalization() -> None:

@@ -104,7 +104,12 @@ class NativeEngine:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""
         check_targets(plan, self.recipe)
         job, kept = self._training_job(plan)
-        self._run("smidgen_train", job, should_stop)
+
+        def asked() -> bool:
+            self.steps_done = job.steps_done
+            return should_stop()
+
+        self._run("smidgen_train", job, asked)
         del kept
         self.steps_done = job.steps_done
         self._model.step += job.steps_done
