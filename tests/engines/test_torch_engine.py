@@ -337,6 +337,16 @@ def test_last_batch(tiny_recipe: Recipe, stripes: Dataset, drops: bool, images: 
     assert engine.steps_done == (3 if drops else 4)
 
 
+def test_a_lonely_value_is_refused(tiny_recipe: Recipe, stripes: Dataset) -> None:
+    """Where PyTorch would stop with an error of its own, ours says what to do."""
+    network = Network((Conv(10, 3), GlobalAvgPool(), Flatten(), BatchNorm()))
+    recipe = tiny_recipe.replace(network=network, batch_size=len(stripes.train) - 1)
+    engine = engine_of(recipe, stripes)
+
+    with pytest.raises(EngineError, match=r"^The epoch's last batch has one image"):
+        engine.train_epoch(plan(recipe, 1, 1, [], len(stripes.train)), never)
+
+
 def test_statistics_of_the_epoch(tiny_recipe: Recipe, stripes: Dataset) -> None:
     """Without learning, loss and right answers are those of one pass in training mode."""
     layers = (Conv(4, 5, stride=4), ReLU(), MaxPool(2), Flatten(), Dense(10))

@@ -8,6 +8,8 @@ import numpy as np
 
 from smidgen.engines.plan import EpochPlan
 from smidgen.errors import EngineError
+from smidgen.network.layers import BatchNorm
+from smidgen.network.shapes import num_elements
 from smidgen.recipes.recipe import Recipe
 
 State = dict[str, np.ndarray]
@@ -87,12 +89,25 @@ class Engine(Protocol):
         ...
 
 
-def check_targets(plan: EpochPlan, recipe: Recipe) -> None:
-    """Refuse a plan whose targets do not go with its recipe.
+def check_plan(plan: EpochPlan, recipe: Recipe) -> None:
+    """Refuse a plan that does not go with its recipe.
 
     Raises:
-        EngineError: Targets without teachers, teachers without targets, or another shape.
+        EngineError: Targets without teachers, teachers without targets, or another shape; or a
+            batch of one image from which a batch norm would get one value per channel.
     """
+    _check_targets(plan, recipe)
+    rows = plan.rows(max(plan.num_steps - 1, 0))  # no batch is smaller than the last
+    for node in recipe.network.graph.nodes if rows.stop - rows.start == 1 else ():
+        if isinstance(node.layer, BatchNorm) and num_elements(node.input_shape[1:]) == 1:
+            raise EngineError(
+                f"The epoch's last batch has one image, and of that `{node.name}` would see one "
+                "value per channel, which has no variance. Set `drop_last` to true or choose "
+                "another `batch_size`."
+            )
+
+
+def _check_targets(plan: EpochPlan, recipe: Recipe) -> None:
     if recipe.distillation is None:
         if plan.targets is not None:
             raise EngineError("The plan has teachers' targets, but the recipe has no teachers.")

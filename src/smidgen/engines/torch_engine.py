@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_targets
+from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_plan
 from smidgen.engines.plan import EpochPlan
 from smidgen.engines.torch_augment import augmented
 from smidgen.engines.torch_dropout import PlannedDropout
@@ -68,7 +68,7 @@ class TorchEngine:
         On CUDA, where looking at every step would make the GPU wait, a number that is not finite
         is noticed at the epoch's end; the epoch is then run again, looking at every step.
         """
-        check_targets(plan, self.recipe)
+        check_plan(plan, self.recipe)
         if self.device.type == "cpu":
             return self._run(plan, should_stop, checks=True)
         before = self.state()

@@ -348,6 +348,15 @@ def long_plan() -> EpochPlan:
     return EpochPlan(1, 0, 5, order, plan.lr * 0.0, plan.momentum, 1)
 
 
+def test_a_lonely_value_is_refused() -> None:
+    """A last batch of one image would be normalized to nothing: PyTorch refuses it, so do we."""
+    network = Network((L.GlobalAvgPool(), L.BatchNorm(), L.Flatten(), L.Dense(4)), (1, 5, 5), 4)
+    recipe = recipe_of(network, batch_size=4)
+    engine = NativeEngine(network, recipe, *data_for(network, 9, 1), compile_options=QUICK)
+    with pytest.raises(EngineError, match=r"^The epoch's last batch has one image"):
+        engine.train_epoch(plan_of(9, 4), never)
+
+
 def test_both_engines_pick_the_same_normalization() -> None:
     """The split chooses the normalization of an evaluation."""
     recipe = recipe_of(NET).with_setting("normalization.eval_mean", "0.5")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_targets
+from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_plan
 from smidgen.engines.native.codegen import Program, generate
 from smidgen.engines.native.compiler import (
     CompileOptions,
@@ -102,7 +102,7 @@ class NativeEngine:
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""
-        check_targets(plan, self.recipe)
+        check_plan(plan, self.recipe)
         job, kept = self._training_job(plan)
 
         def asked() -> bool:
@@ -122,7 +122,7 @@ class NativeEngine:
 
     def gradients(self, plan: EpochPlan, step: int = 0) -> tuple[float, Tensors]:
         """Return mean loss and every parameter's gradient of one batch, changing nothing."""
-        check_targets(plan, self.recipe)
+        check_plan(plan, self.recipe)
         job, kept = self._training_job(plan)
         job.first_step, job.num_steps, job.updates = step, step + 1, 0
         self._run("smidgen_train", job, lambda: False)
