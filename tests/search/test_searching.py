@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smidgen.data import Dataset
+from smidgen.data import Dataset, Split, assemble
 from smidgen.errors import InterruptedRunError, InUseError, SearchError
 from smidgen.evidence import worker
 from smidgen.evidence.worker import Failed, Message, Task
@@ -65,6 +65,19 @@ def test_a_search_ends_with_recipes_that_can_be_trained(
     assert summary["num_seen"] == 6
     assert summary["front"] == result.to_plain()["front"]
     assert result.prove_commands[0] == f"smidgen prove {result.files[0]} --seeds 20"
+
+
+def test_any_number_of_classes_can_be_searched_for(make_options: Make, stripes: Dataset) -> None:
+    """The recipe that nobody named has ten classes; the networks have those of the images."""
+    parts = [
+        Split(part.images[part.labels < 3], part.labels[part.labels < 3])
+        for part in (stripes.train, stripes.test)
+    ]
+    few = assemble("stripes", *parts, stripes.class_names[:3])
+
+    result = search(few, make_options(num_candidates=2, epochs=1, num_seeds=1))
+
+    assert {row.recipe.network.num_classes for row in result.front} == {3}
 
 
 def test_halving_trains_the_better_half_longer(make_options: Make, stripes: Dataset) -> None:

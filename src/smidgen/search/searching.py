@@ -12,6 +12,7 @@ from smidgen.evidence.pool import RunPool
 from smidgen.evidence.prove import num_cores
 from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.files import locked
+from smidgen.network.layers import Dense, Flatten, GlobalAvgPool
 from smidgen.network.network import Network
 from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunFolder, RunStore
@@ -124,10 +125,10 @@ def search(
 def _first_record(dataset: Dataset, options: SearchOptions, listener: SearchListener) -> RunRecord:
     """Return the record of a run that is never made: which engine, how many images."""
     base = options.base
-    if not options.mutates:  # any network that fits the images will do
-        base = base.replace(
-            network=Network(base.network.layers, dataset.image_shape, dataset.num_classes)
-        )
+    if not options.mutates:  # any network that fits the images and their classes will do
+        layers = (GlobalAvgPool(), Flatten(), Dense(dataset.num_classes))
+        network = Network(layers, dataset.image_shape, dataset.num_classes)
+        base = base.for_network(base.name, network)
     chosen = TrainOptions("tune", options.engine, threads=1)
     record, _ = prepare(base, dataset, 1, chosen, Listener(on_note=listener.on_note))
     return record
