@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -216,6 +217,23 @@ def test_the_same_layers_in_another_order_are_a_change(tiny_recipe: Recipe) -> N
     ]
 
     assert changes(*recipes) == ("wires the same layers in another way",)
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"output": "log_softmax"}, "output logits -> log_softmax"),
+        ({"init": "keras"}, "initial weights as in torch -> keras"),
+        ({"input_shape": (1, 32, 32)}, "images 1x28x28 -> 1x32x32"),
+    ],
+)
+def test_what_changes_around_the_layers_is_no_change_of_them(
+    tiny_recipe: Recipe, change: dict[str, Any], phrase: str
+) -> None:
+    """Of a network with the same layers in the same order only what differs is told."""
+    changed = tiny_recipe.replace(network=replace(tiny_recipe.network, **change))
+
+    assert changes(tiny_recipe, changed) == (phrase,)
 
 
 def test_teachers_are_named(tiny_recipe: Recipe) -> None:

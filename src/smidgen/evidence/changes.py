@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from smidgen.network.shapes import show_shape
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
@@ -53,8 +54,11 @@ def _network_changes(before: Recipe, after: Recipe) -> list[str]:
     has = Counter(row.text for row in new.rows)
     found += _layers("adds", has - had)
     found += _layers("drops", had - has)
-    if had == has and sizes[0] == sizes[1]:
+    if before.network.layers != after.network.layers and not found:
         found.append("wires the same layers in another way")
+    shapes = [show_shape(side.network.input_shape) for side in (before, after)]
+    if shapes[0] != shapes[1]:
+        found.append(f"images {shapes[0]} -> {shapes[1]}")
     if before.network.output != after.network.output:
         found.append(f"output {before.network.output} -> {after.network.output}")
     if before.network.init != after.network.init:
