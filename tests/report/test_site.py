@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 
 from smidgen.errors import ReportError
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.report import site_pages
 from smidgen.report.site import MANIFEST, make_site
 from smidgen.report.site_pages import proof_file, proof_links
 from smidgen.runs.store import RunFolder, RunStore
@@ -197,6 +199,31 @@ def test_new_code_makes_every_page_anew(
     monkeypatch.setattr("smidgen.report.site_pages._code_digest", lambda: "another")
 
     assert make_site(store, out).kept == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "evidence/wording.py",
+        "network/diagram.py",
+        "recipes/era_s7.py",
+        "report/templates/page.css",
+        "training/schedules.py",
+    ],
+)
+def test_all_code_that_draws_counts(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Diagrams, schedules and what the catalogue tells are on the pages, too."""
+    package = tmp_path / "smidgen"
+    shutil.copytree(Path(site_pages.__file__).parents[1], package)
+    monkeypatch.setattr(site_pages, "files", lambda name: package)
+    before = site_pages._code_digest.__wrapped__()
+
+    with open(package / changed, "a") as file:
+        file.write("\n")
+
+    assert site_pages._code_digest.__wrapped__() != before
 
 
 @pytest.mark.usefixtures("quick")

@@ -143,7 +143,7 @@ def frontier_page(points: Sequence[Point], proofs: Sequence[Kind]) -> Page:
 def _code_digest() -> str:
     """Return a digest of everything of ours that decides how a page looks."""
     digest = hashlib.sha256(__version__.encode())
-    for folder in ("report", "report/templates", "evidence"):
+    for folder in ("evidence", "network", "recipes", "report", "report/templates", "training"):
         part = files("smidgen").joinpath(folder)
         for file in sorted(_plain_files(part), key=lambda entry: entry.name):
             digest.update(file.name.encode() + file.read_bytes())
