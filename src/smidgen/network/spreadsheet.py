@@ -54,7 +54,7 @@ def workbook(network: Network, name: str, max_params: int | None = None) -> byte
         "strings_to_urls": False,
     }
     with xlsxwriter.Workbook(buffer, options) as book:
-        _layers(book, network, table, name, max_params)
+        _layers(book, table, name, max_params)
         for axis in range(1 if square else 2):
             title = "Receptive field" if square else f"Receptive field ({_AXES[axis]})"
             _ReceptiveField(book, book.add_worksheet(title), network, table, axis).write(name)
@@ -184,9 +184,7 @@ class _ReceptiveField:
         return f"={own}+{end.upper()}({inward}*{low},{inward}*{high})"
 
 
-def _layers(
-    book: "Workbook", network: Network, table: Trace, name: str, max_params: int | None
-) -> None:
+def _layers(book: "Workbook", table: Trace, name: str, max_params: int | None) -> None:
     sheet = book.add_worksheet("Layers")
     heads = _heads(book)
     share = book.add_format({"num_format": "0.0 %;;–"})

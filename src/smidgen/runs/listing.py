@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from smidgen.errors import RunError
 from smidgen.recipes.catalogue import RECIPES
@@ -12,7 +12,6 @@ from smidgen.runs.index import IndexedRun
 from smidgen.runs.store import PARTIAL, RunFolder, RunStore
 
 SortKey = Literal["started", "run", "recipe", "seed", "params", "accuracy", "seconds"]
-SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,6 @@ from smidgen.training.loop import TrainOptions, prepare
 _MOST_FAILURES = 3
 """So many runs in a row that fail without having diverged (a full disk, no memory) end it."""
 
-_Run = tuple[int, int]
-"""Epochs and seed."""
-
 
 @dataclass(frozen=True, slots=True)
 class SearchStatus:

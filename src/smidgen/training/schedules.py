@@ -62,8 +62,8 @@ def rates(recipe: Recipe, epoch: int, steps_per_epoch: int, history: Sequence[fl
             values = [_plateau(schedule, lr, history[: epoch - 1])]
     repeat = steps_per_epoch // unit
     return Rates(
-        np.repeat(np.array(values, dtype=np.float64), repeat if per_step else steps_per_epoch),
-        np.repeat(np.array(momentum, dtype=np.float64), repeat if per_step else steps_per_epoch),
+        np.repeat(np.array(values, dtype=np.float64), repeat),
+        np.repeat(np.array(momentum, dtype=np.float64), repeat),
     )
 
 

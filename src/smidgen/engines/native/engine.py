@@ -32,7 +32,7 @@ _WIDEST_KERNEL, _LONGEST_STRIDE = 24, 12
 """Columns of a kernel and of a stride that a register tile can hold."""
 
 
-def supports(network: Network, recipe: Recipe) -> str | None:
+def supports(network: Network) -> str | None:
     """Return what the native engine cannot run, or None if it can run everything."""
     for node in network.graph.nodes:
         window = node.layer.window(node.input_shape)
@@ -52,7 +52,7 @@ def obstacle_to(recipe: Recipe) -> str | None:
         find_compiler()
     except CompilerError as problem:
         return str(problem)
-    return supports(recipe.network, recipe)
+    return supports(recipe.network)
 
 
 class NativeEngine:
