@@ -5,7 +5,7 @@ import torch
 
 from smidgen.data import Dataset
 from smidgen.engines.choose import choose_engine, default_threads, make_engine
-from smidgen.engines.native import engine as native
+from smidgen.engines.native import obstacles
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.errors import EngineError
 from smidgen.recipes.recipe import Recipe
@@ -41,7 +41,7 @@ def test_auto_asks_the_native_engine(
     expected: tuple[str, str],
 ) -> None:
     """On the CPU the native engine runs what it can, and its reason is passed on if it cannot."""
-    monkeypatch.setattr(native, "obstacle_to", lambda recipe: obstacle)
+    monkeypatch.setattr(obstacles, "obstacle_to", lambda recipe: obstacle)
 
     assert choose_engine(tiny_recipe, "auto", "cpu") == expected
 

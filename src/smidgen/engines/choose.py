@@ -24,7 +24,7 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
         return "torch", ""
     obstacle = "" if device == "cpu" else f"the native engine runs on the CPU, not on `{device}`"
     if not obstacle:
-        from smidgen.engines.native.engine import obstacle_to
+        from smidgen.engines.native.obstacles import obstacle_to
 
         obstacle = (obstacle_to(recipe) or "").rstrip(".")
     if not obstacle:

@@ -11,7 +11,6 @@ from smidgen.engines.native.codegen import Program, generate
 from smidgen.engines.native.compiler import (
     CompileOptions,
     compile_library,
-    find_compiler,
     lanes_of_host,
     load_library,
 )
@@ -19,8 +18,7 @@ from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, schedu
 from smidgen.engines.native.layout import evaluation_numbers
 from smidgen.engines.native.model_state import ModelState
 from smidgen.engines.plan import EpochPlan
-from smidgen.errors import CompilerError, EngineError, NonFiniteError
-from smidgen.network.layers import Conv, SeparableConv
+from smidgen.errors import EngineError, NonFiniteError
 from smidgen.network.network import Network
 from smidgen.network.weights import Tensors
 from smidgen.recipes.parts import SGD
@@ -28,31 +26,6 @@ from smidgen.recipes.recipe import Recipe
 
 _POLL_SECONDS = 0.005
 """How often `should_stop` is asked while C runs; a step takes about as long."""
-_WIDEST_KERNEL, _LONGEST_STRIDE = 24, 12
-"""Columns of a kernel and of a stride that a register tile can hold."""
-
-
-def supports(network: Network) -> str | None:
-    """Return what the native engine cannot run, or None if it can run everything."""
-    for node in network.graph.nodes:
-        window = node.layer.window(node.input_shape)
-        if not isinstance(node.layer, Conv | SeparableConv) or window is None:
-            continue
-        if window.kernel[1] > _WIDEST_KERNEL or window.stride[1] > _LONGEST_STRIDE:
-            return (
-                f"layer {node.path}, `{node.layer}`: its kernel may have {_WIDEST_KERNEL} "
-                f"columns and its stride {_LONGEST_STRIDE}"
-            )
-    return None
-
-
-def obstacle_to(recipe: Recipe) -> str | None:
-    """Return why the native engine cannot run a recipe on this machine, or None if it can."""
-    try:
-        find_compiler()
-    except CompilerError as problem:
-        return str(problem)
-    return supports(recipe.network)
 
 
 class NativeEngine:
