@@ -68,7 +68,16 @@ def test_targets_are_taken_apart(text: str, name: str, args: tuple[object], kwar
 
 
 @pytest.mark.parametrize(
-    "call", ["Net(", "Net(x)", "Net(open('f'))", "a.Net", "1", "Net(*[1])", ""]
+    "call",
+    [
+        "Net(",
+        "Net(x)",
+        "Net(open('f'))",
+        "a.Net",
+        "1",
+        "Net(*[1])",
+        "",
+    ],
 )
 def test_other_targets_are_refused(call: str):
     """Only literals are arguments: nothing on the command line is run."""
@@ -292,6 +301,20 @@ def test_functions_instances_and_neighbors_work(tmp_path: Path, monkeypatch: pyt
     assert make_module(parse_target(f"{path}:build(3)"))[0].body[0].out_channels == 3
     assert make_module(parse_target(f"{path}:ready"))[0].body[0].out_channels == 2
     sys.modules.pop("beside_this_file")
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_files_called_as_pythons_own_modules_stay_aside(
+    here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of fifty submissions in a folder one called `random.py` must not break the others."""
+    path = _file(tmp_path, _MODEL)
+    for name in ("json", "random", "timeit", "uuid", "pdb"):
+        _file(tmp_path, "raise SystemExit(3)", f"{name}.py")
+    if here:
+        monkeypatch.chdir(tmp_path)
+
+    assert read_python_file(f"{path}:Net").name == "Net"
 
 
 def test_child_answers_in_json_alone(tmp_path: Path):

@@ -42,12 +42,13 @@ def main() -> None:
 
 
 def _read(target: Target, request: dict[str, Any], folder: Path, result: dict[str, Any]) -> None:
-    module, result["name"] = make_module(target)
+    # all that torch needs comes before the file, beside which another `random.py` may stand
     from safetensors.numpy import save_file
 
     from smidgen.network.from_torch import from_torch
     from smidgen.network.hooks import watch
 
+    module, result["name"] = make_module(target)
     shape = tuple(request["input_shape"])
     try:
         imported = from_torch(module, shape)

@@ -167,7 +167,9 @@ def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:
 
 
 def _run_child(request: dict[str, Any], target: Target, limits: Limits) -> int:
-    command = [sys.executable, "-m", "smidgen.network.python_child", json.dumps(request)]
+    # without -P whatever lies in the current folder would go before Python's own modules
+    child_module = ("-P", "-m", "smidgen.network.python_child")
+    command = [sys.executable, *child_module, json.dumps(request)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(
         command,
