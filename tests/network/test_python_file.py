@@ -76,6 +76,8 @@ def test_targets_are_taken_apart(text: str, name: str, args: tuple[object], kwar
         "a.Net",
         "1",
         "Net(*[1])",
+        "Net(**{'width': 8})",
+        "Net({[]: 1})",
         "",
     ],
 )

@@ -98,9 +98,11 @@ def parse_target(text: str) -> Target:
             return Target(path, expression.id, (), {})
         if not isinstance(expression, ast.Call) or not isinstance(expression.func, ast.Name):
             raise ValueError
+        if any(keyword.arg is None for keyword in expression.keywords):  # **{...}
+            raise ValueError
         args = tuple(ast.literal_eval(item) for item in expression.args)
-        kwargs = {str(k.arg): ast.literal_eval(k.value) for k in expression.keywords if k.arg}
-    except (SyntaxError, ValueError):
+        kwargs = {str(k.arg): ast.literal_eval(k.value) for k in expression.keywords}
+    except (SyntaxError, ValueError, TypeError):
         raise NetworkError(
             f"`{call}` is not a class name with literal arguments, as `Net` or `Net(8, rate=0.1)`."
         ) from None
