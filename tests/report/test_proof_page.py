@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -31,12 +32,21 @@ def test_page_shows_every_part_and_escapes_what_users_wrote(make_run: MakeRun) -
     assert "<b>&lt;b&gt;three</b> seen as <b>a&amp;b</b>" in html
     assert '<a href="run-1.html">' in html
     assert "No claim: that takes at least 20 seeds" in html
-    assert (
-        "smidgen prove &#39;&lt;script&gt;alert(1)&lt;/script&gt;&#39; --seeds 2 --target 95"
-        in html
-    )
+    assert "smidgen prove recipe.json --seeds 2 --target 95" in html
     assert html.count("data:image/png;base64") == 1
     assert all(f'id="plot-{plot}"' in html for plot in ("seeds", "ends", "staying"))
+
+
+def test_the_command_proves_what_was_proved(make_run: MakeRun) -> None:
+    """A name of the catalogue is enough; of a changed recipe the page holds the file."""
+    known = RECIPES["smidgen/quick"]
+    changed = known.replace(epochs=3)
+    story = tell_proof([make_run(seed=1, name=known.name)])
+    for recipe, name in ((known, "smidgen/quick"), (changed, "recipe.json")):
+        html = unescape(make_proof_page(replace(story, recipe=recipe), PIXELS))
+
+        assert f"smidgen prove {name} --seeds 1" in html
+        assert (recipe.to_json() in html) == (recipe is changed)
 
 
 def test_page_without_pictures_says_why(make_run: MakeRun) -> None:

@@ -33,6 +33,12 @@ def known_as(recipe: Recipe) -> Recipe | None:
     )
 
 
+def is_of_catalogue(recipe: Recipe) -> bool:
+    """Return whether a recipe is the catalogue's of its name, so that the name stands for it."""
+    known = RECIPES.get(recipe.name)
+    return known is not None and known.fingerprint() == recipe.fingerprint()
+
+
 def changes(before: Recipe, after: Recipe) -> tuple[str, ...]:
     """Return what the second recipe changes, one phrase each; empty if nothing that counts."""
     found = _network_changes(before, after)

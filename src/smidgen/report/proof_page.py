@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
+from smidgen.evidence.changes import is_of_catalogue
 from smidgen.evidence.proof import Proof
 from smidgen.evidence.wording import between, can_stay, percent, proof_heading, proof_rows
 from smidgen.report.page import render
@@ -45,7 +46,8 @@ def make_proof_page(
         pictures=pictures,
         uris={image.position: pictures.uri(image.position) for image in story.hard},
         power=_power_table(story),
-        command=_command(proof),
+        command=_command(story),
+        recipe_json="" if is_of_catalogue(story.recipe) else story.recipe.to_json(),
         between=between,
         percent=percent,
     )
@@ -129,8 +131,10 @@ def _times_in_100(share: float) -> str:
     return f"{100 * share:.0f} times in 100"
 
 
-def _command(proof: Proof) -> str:
-    parts = ["smidgen prove", shlex.quote(proof.recipe), f"--seeds {proof.seeds[-1].seed}"]
+def _command(story: ProofStory) -> str:
+    proof = story.proof
+    name = proof.recipe if is_of_catalogue(story.recipe) else "recipe.json"
+    parts = ["smidgen prove", shlex.quote(name), f"--seeds {proof.seeds[-1].seed}"]
     if proof.target is not None:
         parts.append(f"--target {100 * proof.target.target:g}")
     if proof.protocol != "final":

@@ -10,6 +10,7 @@ from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.proof import Proof
 from smidgen.evidence.statements import STAY_EPOCHS, errors_allowed, proof_of
 from smidgen.evidence.statistics import Proportion, paired_power, pairs_needed, proportion
+from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunFolder
 
@@ -65,6 +66,7 @@ class ProofStory:
 
     Args:
         proof: The statements.
+        recipe: What was proved.
         curves: One per seed, by seed.
         at_target: After each epoch, the seeds at the target; empty without a target.
         staying: After each epoch, the seeds that are at the target from there to the last.
@@ -74,6 +76,7 @@ class ProofStory:
     """
 
     proof: Proof
+    recipe: Recipe
     curves: tuple[Curve, ...]
     at_target: tuple[Proportion, ...]
     staying: tuple[Proportion, ...]
@@ -112,6 +115,7 @@ def tell_proof(
     staying = np.logical_and.accumulate(at_target[:, ::-1], axis=1)[:, ::-1]
     return ProofStory(
         proof=proof,
+        recipe=records[0].recipe,
         curves=tuple(_curve(record) for record in records),
         at_target=_counted(at_target),
         staying=_counted(staying),

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from smidgen.errors import RunError
 from smidgen.evidence.answers import Answers, answers_of
-from smidgen.evidence.changes import changes, known_as
+from smidgen.evidence.changes import changes, is_of_catalogue, known_as
 from smidgen.evidence.label_errors import known_label_errors
 from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace
-from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import About, Recipe
 from smidgen.report.pictures import Pictures, pictures_of
 from smidgen.runs.record import EpochRecord, RunRecord
@@ -91,8 +90,7 @@ class RunView:
     @property
     def is_of_catalogue(self) -> bool:
         """Whether its recipe is the catalogue's of that name, unchanged."""
-        known = RECIPES.get(self.record.recipe.name)
-        return known is not None and known.fingerprint() == self.record.fingerprint
+        return is_of_catalogue(self.record.recipe)
 
     def promises(self) -> list[Promise]:
         """Return the limits of its budget, the accuracy by the last epoch."""
