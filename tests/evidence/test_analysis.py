@@ -208,6 +208,21 @@ def test_every_setting_has_words(tiny_recipe: Recipe) -> None:
     assert changes(changed, changed.replace(averaging=WeightAveraging(0.9))) == ("averaging on",)
 
 
+def test_changes_to_images_count_as_often_as_they_are_made(tiny_recipe: Recipe) -> None:
+    """A second transform like the first is one more, and their order is told where it differs."""
+    turn, more = Rotation(7.0), Rotation(5.0)
+    once, twice, both, swapped = (
+        tiny_recipe.replace(augmentation=Augmentation(transforms))
+        for transforms in ((turn,), (turn, turn), (turn, more), (more, turn))
+    )
+
+    assert changes(once, twice) == ("adds rotation (degrees 7)",)
+    assert changes(twice, once) == ("drops rotation (degrees 7)",)
+    assert changes(both, swapped) == (
+        "augments in another way (order, interpolation, fill or position)",
+    )
+
+
 def test_the_same_layers_in_another_order_are_a_change(tiny_recipe: Recipe) -> None:
     """Order counts even where the table's rows are the same."""
     orders = [(ReLU(), BatchNorm()), (BatchNorm(), ReLU())]

@@ -112,10 +112,10 @@ def _group_changes(group: str, old: Any, new: Any) -> list[str]:
 
 
 def _augmentation(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    had, has = ([_transform(each) for each in side["transforms"]] for side in (old, new))
-    found = [f"adds {text}" for text in has if text not in had]
-    found += [f"drops {text}" for text in had if text not in has]
-    return found or ["augments in another way (interpolation, fill or position)"]
+    had, has = (Counter(map(_transform, side["transforms"])) for side in (old, new))
+    found = [f"adds {text}" for text in (has - had).elements()]
+    found += [f"drops {text}" for text in (had - has).elements()]
+    return found or ["augments in another way (order, interpolation, fill or position)"]
 
 
 def _transform(plain: dict[str, Any]) -> str:
