@@ -13,7 +13,7 @@ import pytest
 from smidgen.data import Dataset
 from smidgen.errors import BudgetError, RunError
 from smidgen.evidence.proof import Proof
-from smidgen.evidence.prove import ProveListener, ProveOptions, num_cores, prove
+from smidgen.evidence.prove import ProveListener, ProveOptions, prove
 from smidgen.evidence.worker import EpochDone, Failed, Finished, Message, Started
 from smidgen.files import locked
 from smidgen.recipes.distillation import Distillation, Teacher
@@ -265,11 +265,6 @@ def test_options_that_make_no_sense_are_refused(changes: dict[str, float], text:
         ProveOptions(**changes)  # type: ignore[arg-type]
 
     assert str(caught.value) == text
-
-
-def test_workers_default_to_the_cores() -> None:
-    """There is at least one core, and no more than the machine has."""
-    assert 1 <= num_cores() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

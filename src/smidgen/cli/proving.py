@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from smidgen.cli.tables import percent
-from smidgen.evidence.prove import ProveListener, num_cores
+from smidgen.engines.choose import num_cores
+from smidgen.evidence.prove import ProveListener
 from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Message, Note, Started
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder

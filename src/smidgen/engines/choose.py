@@ -36,9 +36,14 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
 
 def default_threads() -> int:
     """Return how many threads a single run gets: the cores of this machine, at most four."""
+    return min(num_cores(), _MOST_THREADS)
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-    return min(os.cpu_count() or 1, _MOST_THREADS)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def make_engine(

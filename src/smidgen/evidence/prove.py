@@ -1,12 +1,11 @@
 """`prove`: a recipe and many random seeds in, runs over all cores, one `Proof` out."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from smidgen.data.dataset import Dataset
-from smidgen.engines.choose import EngineChoice
+from smidgen.engines.choose import EngineChoice, num_cores
 from smidgen.errors import InterruptedRunError, RunError
 from smidgen.evidence.limits import promised_target
 from smidgen.evidence.pool import RunPool
@@ -160,13 +159,6 @@ def train_teachers(
                 f"The teacher `{teacher.recipe.name}` with seed {failures[0].seed} gave no run: "
                 f"{failures[0].reason}"
             )
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

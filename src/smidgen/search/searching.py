@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.data.dataset import Dataset, Split
+from smidgen.engines.choose import num_cores
 from smidgen.errors import InterruptedRunError, SearchError
 from smidgen.evidence.pool import RunPool
-from smidgen.evidence.prove import num_cores
 from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.files import locked
 from smidgen.network.layers import Dense, Flatten, GlobalAvgPool
