@@ -22,9 +22,9 @@ from smidgen.report.probe import probe
 from smidgen.report.run_page import run_page
 from smidgen.report.run_plots import run_plots
 from smidgen.report.run_text import run_text
-from smidgen.report.run_view import ON_TEST, RunView, view_run
+from smidgen.report.run_view import RunView, view_run
 from smidgen.report.run_words import repeat_command
-from smidgen.runs.record import DataUsed, RunRecord
+from smidgen.runs.record import ON_TEST, DataUsed, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import save_tensors
 from smidgen.training.sitting import Sitting

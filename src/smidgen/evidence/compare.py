@@ -11,7 +11,6 @@ from smidgen.evidence.bootstrap import bca_of_mean, image_interval
 from smidgen.evidence.proof import Spread
 from smidgen.evidence.statements import (
     FEWEST_FOR_BOOTSTRAP,
-    ON_TEST,
     check_alike,
     finished_result,
     last_epoch,
@@ -26,7 +25,7 @@ from smidgen.evidence.statistics import (
     standard_deviation,
     t_interval,
 )
-from smidgen.runs.record import RunRecord
+from smidgen.runs.record import ON_TEST, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.values import to_plain
 

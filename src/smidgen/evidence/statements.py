@@ -24,7 +24,7 @@ from smidgen.evidence.statistics import (
     t_interval,
     t_test_above,
 )
-from smidgen.runs.record import EpochRecord, Result, RunRecord
+from smidgen.runs.record import ON_TEST, EpochRecord, Result, RunRecord
 from smidgen.runs.store import RunFolder
 
 STAY_EPOCHS = 5
@@ -33,7 +33,6 @@ FEWEST_FOR_BOOTSTRAP = 6
 
 And below six pairs the sign-flip test reaches no 5 %, so that no interval can decide anything.
 """
-ON_TEST = "selected on the test set"
 
 
 def proof_of(

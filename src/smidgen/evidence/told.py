@@ -6,12 +6,12 @@ from typing import Any
 
 from smidgen.evidence.analysis import StepRuns, analyze, steps_before
 from smidgen.evidence.select import runs_of
-from smidgen.evidence.statements import ON_TEST, finished_result, last_epoch, spread
+from smidgen.evidence.statements import finished_result, last_epoch, spread
 from smidgen.network.trace import trace
 from smidgen.recipes.ladder import Rung
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.index import IndexedRun
-from smidgen.runs.record import Protocol, RunRecord
+from smidgen.runs.record import ON_TEST, Protocol, RunRecord
 from smidgen.runs.store import RunStore
 
 PROTOCOLS: tuple[Protocol, ...] = ("final", "origin", "tune")

@@ -8,13 +8,13 @@ import numpy as np
 
 from smidgen.evidence.changes import changes
 from smidgen.evidence.compare import Comparison, compare
-from smidgen.evidence.statements import ON_TEST, finished_result, last_epoch, wrong_images
+from smidgen.evidence.statements import finished_result, last_epoch, wrong_images
 from smidgen.evidence.wording import difference_rows, percent, side_names, verdict_line
 from smidgen.report.comparison_figures import comparison_plots
 from smidgen.report.page import render
 from smidgen.report.pictures import Pictures
 from smidgen.report.tables import Cell, Column, Table, cells
-from smidgen.runs.record import RunRecord
+from smidgen.runs.record import ON_TEST, RunRecord
 from smidgen.runs.store import RunFolder
 
 MOST_PICTURES = 24

@@ -17,12 +17,10 @@ from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace
 from smidgen.recipes.recipe import About, Recipe
 from smidgen.report.pictures import Pictures, pictures_of
-from smidgen.runs.record import EpochRecord, RunRecord
+from smidgen.runs.record import ON_TEST, EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import Tensors
 from smidgen.values import from_plain
-
-ON_TEST = "selected on the test set"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from smidgen.evidence.analysis import StepRuns, analyze
 from smidgen.evidence.wording import between, percent
 from smidgen.network.trace import Row
-from smidgen.report.run_view import ON_TEST, RunView
+from smidgen.report.run_view import RunView
+from smidgen.runs.record import ON_TEST
 from smidgen.values import to_plain
 
 _PROTOCOLS = {

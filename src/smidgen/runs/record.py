@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ RESULTS_VERSION = 1
 """Raised when a fix changes the numbers of a run; part of every run's identity."""
 
 _DIGEST = "sha256"
+
+ON_TEST: Final = "selected on the test set"
+"""How an origin chooses the epoch that it reports; said wherever such a number is shown."""
 
 Protocol = Literal["tune", "final", "origin"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

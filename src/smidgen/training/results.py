@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from smidgen.runs.record import EpochRecord, Result
+from smidgen.runs.record import ON_TEST, EpochRecord, Result
 from smidgen.training.evaluation import Evaluation
 from smidgen.training.splits import ProtocolSplits
 
@@ -32,7 +32,7 @@ def result_of(
         num_errors=measured.num_errors,
         num_images=measured.num_images,
         epoch=chosen + 1,
-        selection="selected on the test set" if splits.selects_on_test else "last epoch",
+        selection=ON_TEST if splits.selects_on_test else "last epoch",
         last_accuracy=accuracies[-1],
         mean_of_last_five=sum(tail) / len(tail),
         best_accuracy=accuracies[best],
