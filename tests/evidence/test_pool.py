@@ -1,6 +1,8 @@
+import signal
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
-from multiprocessing import Pipe
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -15,6 +17,8 @@ from smidgen.training.interrupts import StopRequest
 
 JOB: Any = None
 RECIPE: Any = None
+WORKER = pool._Worker
+"""The real one; actors stand in its place."""
 
 
 class Actor:
@@ -137,6 +141,20 @@ def test_a_process_that_cannot_start_is_one_clear_line(monkeypatch: pytest.Monke
         "Cannot start a process to train in: Broken pipe. In a script, call this under "
         '`if __name__ == "__main__":`.'
     )
+
+
+def test_a_process_that_does_not_go_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is still there when its time is up is killed, and its end awaited."""
+    monkeypatch.setattr(pool, "_STOP_SECONDS", 0.0)
+    worker = WORKER.__new__(WORKER)
+    worker.pipe, theirs = Pipe()
+    worker.process = get_context("spawn").Process(target=time.sleep, args=(600,))
+    worker.process.start()
+
+    worker.dismiss()
+    theirs.close()
+
+    assert worker.process.exitcode == -signal.SIGKILL
 
 
 def test_what_is_next_may_depend_on_what_was_told() -> None:

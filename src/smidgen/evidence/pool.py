@@ -135,6 +135,7 @@ class _Worker:
             self.pipe.send(None)
         self.process.join(_STOP_SECONDS)
         self.process.kill()
+        self.process.join()
         self.pipe.close()
 
     def last_words(self) -> str:
