@@ -82,6 +82,27 @@ def test_where_capacity_limits(tiny_recipe: Recipe, make_run: Make) -> None:
     ) in text
 
 
+@pytest.mark.parametrize(
+    ("errors_before", "curve", "begin"),
+    [((), (0.5,), "1 epoch cannot tell"), ((25, 22), (0.5, 0.5, 0.5), "3 epochs cannot tell")],
+)
+def test_few_epochs_say_nothing_of_capacity(
+    tiny_recipe: Recipe,
+    make_run: Make,
+    errors_before: tuple[int, ...],
+    curve: tuple[float, ...],
+    begin: str,
+) -> None:
+    """Whether training has come to rest takes the last three epochs' gain."""
+    run = make_run(1, wrong=range(20), errors_before=errors_before)
+    text = said(tiny_recipe, trained(run, *curve))
+
+    assert (
+        f"{begin} whether training has come to rest: more epochs before more parameters." in text
+    )
+    assert "capacity limits" not in text
+
+
 def test_training_that_still_rises_needs_epochs(tiny_recipe: Recipe, make_run: Make) -> None:
     """Before more parameters come more epochs."""
     run = make_run(1, wrong=range(20), errors_before=(25, 22, 21))

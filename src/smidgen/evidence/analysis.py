@@ -99,8 +99,14 @@ def _capacity(step: StepRuns) -> Iterator[str]:
     train, measured = _last_train(step), _last_accuracy(step)
     error = _standard_error(step)
     curve = np.mean([[e.train_accuracy for e in record.epochs] for record in step.records], axis=0)
-    gained = float(curve[-1] - curve[max(0, len(curve) - 4)])
-    if len(curve) >= 4 and gained > _CLEAR * error:
+    if len(curve) < 4:
+        yield (
+            f"{len(curve)} epoch{'' if len(curve) == 1 else 's'} cannot tell whether training has "
+            "come to rest: more epochs before more parameters."
+        )
+        return
+    gained = float(curve[-1] - curve[-4])
+    if gained > _CLEAR * error:
         yield (
             f"Training still gained {100 * gained:.2f} points in the last three epochs: more "
             "epochs or a higher rate before more parameters."
