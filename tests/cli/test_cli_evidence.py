@@ -1,6 +1,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,14 @@ def test_the_page_of_a_proof(make_run: Make) -> None:
     assert "epoch 2 (median); never for 0 of 6" in starts["first at target"]
     assert "1 of 40 images (3 for any)" in starts["wrong for every seed"]
     assert "4.5 s (median 4.5) of training" in starts["seconds per run"]
+
+
+def test_one_seed_of_one_epoch_is_no_plural(make_run: Make) -> None:
+    """The heading counts in words that fit, and a seed is written as it is typed."""
+    page = proof_page(replace(proof_of([make_run(1234)]), epochs=1))
+
+    assert ", 1 epoch of stripes\n1 seed, protocol final" in page
+    assert "\n1234  " in page
 
 
 def test_only_a_claim_is_tested_against_its_target(make_run: Make) -> None:

@@ -1,6 +1,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,13 @@ def test_the_index_is_made_again(make_run: Make, tmp_path: Path) -> None:
 
     assert (code, text) == (0, "1 finished runs indexed\n")
     assert errors == f"warning: `{damaged}` is damaged: it is not JSON. Restore it.\n"
+
+
+def test_seeds_are_names_and_errors_are_counts(make_run: Make) -> None:
+    """A random seed is written as it is typed; a number of errors has its thousands apart."""
+    result = make_run(1).record().result
+    assert result is not None
+    run = make_run(1234, result=replace(result, num_errors=8422, num_images=10_000))
+
+    assert _run()[1].splitlines()[3].split()[4] == "1234"
+    assert "8,422 errors in 10,000 images" in _run("show", run.name)[1]

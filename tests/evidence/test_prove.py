@@ -91,7 +91,7 @@ def test_a_proof_is_continued_where_a_worker_died(
 def test_what_is_in_the_store_is_not_trained_again(
     tiny_recipe: Recipe, stripes: Dataset, make_proof: Proof, shared_store: RunStore
 ) -> None:
-    """A proof of finished runs starts no process and says the same; its target is the recipe's."""
+    """A proof of finished runs starts no process and says the same; name and target are the recipe's."""
     heard = Heard()
     recipe = tiny_recipe.replace(name="another name", budget=Budget(target_accuracy=0.05))
 
@@ -100,6 +100,7 @@ def test_what_is_in_the_store_is_not_trained_again(
     assert heard.messages == []
     assert (sorted(heard.there), heard.missing) == ([1, 2], [])
     assert [s.accuracy for s in proof.seeds] == [s.accuracy for s in make_proof.seeds[:2]]
+    assert proof.recipe == "another name"
     assert proof.target is not None
     assert proof.target.target == 0.05
 

@@ -67,7 +67,7 @@ def evaluate(
         )
         return
     print(
-        f"{percent(done.accuracy)}: {done.num_errors} errors in {done.num_images:,} images, "
+        f"{percent(done.accuracy)}: {done.num_errors:,} errors in {done.num_images:,} images, "
         f"mean cross-entropy {done.loss:.4f}"
     )
 

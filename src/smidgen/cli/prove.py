@@ -143,7 +143,7 @@ def _seeds(proof: "Proof") -> str:
     header = ["seed", "accuracy", "errors", "at target from", "stays", "seconds"]
     rows = [
         [
-            each.seed,
+            str(each.seed),
             percent(each.accuracy),
             each.num_errors,
             None if each.first_epoch is None else f"epoch {each.first_epoch}",

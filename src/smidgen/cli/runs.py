@@ -158,7 +158,7 @@ def _table(rows: list["ListedRun"]) -> str:
             row.recipe + ("*" if row.is_variant else ""),
             row.dataset,
             row.epochs,
-            row.seed,
+            str(row.seed),
             row.protocol,
             row.engine,
             row.num_params,
@@ -198,7 +198,7 @@ def _page(name: str, record: "RunRecord") -> str:
         facts += [
             (
                 "result",
-                f"{percent(result.accuracy)} on {result.split}: {result.num_errors} errors in "
+                f"{percent(result.accuracy)} on {result.split}: {result.num_errors:,} errors in "
                 f"{result.num_images:,} images; epoch {result.epoch}, {result.selection}",
             ),
             (

@@ -160,7 +160,7 @@ def _report(run: "Run", as_json: bool) -> None:
     selected = result.selection == "selected on the test set"
     which = f"best of {len(record.epochs)} epochs" if selected else "last epoch"
     print(
-        f"{percent(result.accuracy)} on {result.split} ({which}): {result.num_errors} errors in "
+        f"{percent(result.accuracy)} on {result.split} ({which}): {result.num_errors:,} errors in "
         f"{result.num_images:,} images, {record.num_params:,} parameters, "
         f"{record.train_seconds:.1f} s of training, {record.wall_seconds:.1f} s in all."
     )

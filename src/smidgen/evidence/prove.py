@@ -118,7 +118,9 @@ def prove(
     if not there and not runs:
         raise RunError(f"No seed gave a run. {failures_line(failures)}")
     target = promised_target(recipe) if options.target is None else options.target
-    return proof_of([*there.values(), *runs], target, options.stay_epochs, failures)
+    proof = proof_of([*there.values(), *runs], target, options.stay_epochs, failures)
+    # runs that are there may have been made under another name of the same recipe
+    return replace(proof, recipe=recipe.name)
 
 
 def train_teachers(

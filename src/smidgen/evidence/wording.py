@@ -28,13 +28,17 @@ def proof_heading(proof: "Proof") -> tuple[str, ...]:
     """Say what was proved, how, and whether that is enough for a claim; two lines or three."""
     lines = (
         f"{proof.recipe}: {proof.num_params:,} parameters, {proof.num_macs:,} MACs, "
-        f"{proof.epochs} epochs of {proof.dataset}",
-        f"{len(proof.seeds)} seeds, protocol {proof.protocol}, {proof.engine} engine; "
+        f"{_plural(proof.epochs, 'epoch')} of {proof.dataset}",
+        f"{_plural(len(proof.seeds), 'seed')}, protocol {proof.protocol}, {proof.engine} engine; "
         f"accuracy on {proof.split} after the last epoch",
     )
     if is_claim(proof):
         return lines
     return (*lines, f"No claim: that takes at least {CLAIM_SEEDS} seeds, protocol final.")
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def is_claim(proof: "Proof") -> bool:

@@ -123,7 +123,7 @@ def _dot(axes: "Axes", x: float, y: float, text: str) -> None:
 def _epoch_tip(epoch: EpochRecord) -> str:
     return (
         f"epoch {epoch.epoch}: {percent(epoch.eval_accuracy)} on {epoch.split}, "
-        f"{epoch.eval_num_errors} errors\ntraining {percent(epoch.train_accuracy)}, "
+        f"{epoch.eval_num_errors:,} errors\ntraining {percent(epoch.train_accuracy)}, "
         f"learning rate {epoch.lr_last:.3g}"
     )
 
