@@ -5,6 +5,7 @@ complaint is one line that names the path, what stands there and the nearest kno
 JSON is the exchange form and gives back an equal value.
 """
 
+import codecs
 import dataclasses
 import json
 from collections.abc import Callable
@@ -84,6 +85,8 @@ def from_json(kind: type[T], text: str | bytes, error: type[SmidgenError], where
     Raises:
         SmidgenError: As `error`: not JSON, an unknown or missing key, a wrong type or range.
     """
+    if isinstance(text, bytes):
+        text = text.removeprefix(codecs.BOM_UTF8)  # editors on Windows begin files with it
     try:
         return _adapter(kind).validate_json(text)
     except pydantic.ValidationError as problem:

@@ -49,6 +49,37 @@ def test_what_show_prints_is_a_recipe(shell: Callable[..., Any], tmp_path: Path)
     )
 
 
+def test_a_file_with_a_byte_order_mark(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """What an editor on Windows puts before the first brace is no part of the JSON."""
+    path = tmp_path / "tiny.json"
+    path.write_text(tiny_recipe.to_json(), encoding="utf-8-sig")
+
+    assert recipe_from(str(path)) == tiny_recipe
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (
+            "last",
+            "`last` is a run, not a recipe. `smidgen inspect last` shows its network, `smidgen "
+            "runs show last` how it went, `smidgen train --resume last` goes on with it.",
+        ),
+        (
+            "net.py:Net",
+            "`net.py:Net` is a model, not a recipe: it has no settings. `smidgen inspect` shows "
+            "it, `smidgen train` trains it, and the `record.json` of its run will do as a recipe.",
+        ),
+    ],
+)
+def test_what_is_no_recipe_is_said_to_be_something_else(target: str, text: str) -> None:
+    """A run and a Python file have commands of their own, which the error names."""
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(target)
+
+    assert str(caught.value) == text
+
+
 def test_settings_apply_in_order() -> None:
     """Later settings see what earlier ones did; values are JSON or else text."""
     recipe = recipe_from(

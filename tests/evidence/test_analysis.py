@@ -97,9 +97,7 @@ def test_few_epochs_say_nothing_of_capacity(
     run = make_run(1, wrong=range(20), errors_before=errors_before)
     text = said(tiny_recipe, trained(run, *curve))
 
-    assert (
-        f"{begin} whether training has come to rest: more epochs before more parameters." in text
-    )
+    assert f"{begin} whether training has come to rest: more epochs before more parameters." in text
     assert "capacity limits" not in text
 
 

@@ -91,7 +91,7 @@ def test_a_proof_is_continued_where_a_worker_died(
 def test_what_is_in_the_store_is_not_trained_again(
     tiny_recipe: Recipe, stripes: Dataset, make_proof: Proof, shared_store: RunStore
 ) -> None:
-    """A proof of finished runs starts no process and says the same; name and target are the recipe's."""
+    """A proof of finished runs starts no process; name and target are what is asked for now."""
     heard = Heard()
     recipe = tiny_recipe.replace(name="another name", budget=Budget(target_accuracy=0.05))
 

@@ -204,6 +204,12 @@ def test_setting_that_breaks_the_network():
     ("text", "message"),
     [
         ("{}", "mine.json: `name` is missing."),
+        (
+            BASE.network.to_json(),
+            "mine.json is a network, not a recipe. Put it under `network` in the recipe that "
+            "`smidgen show smidgen/quick --json` prints, or try it at once with `smidgen ablate "
+            "smidgen/quick --network FILE.json`.",
+        ),
         ("nothing", "mine.json: not valid JSON: expected ident at line 1 column 2."),
         (
             BASE.to_json().replace('"batch_size"', '"batchsize"'),

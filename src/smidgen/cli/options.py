@@ -95,6 +95,11 @@ def recipe_from(target: str, settings: list[str] | None = None) -> "Recipe":
             recipe = Recipe.from_json(path.read_bytes(), f"`{target}`")
         except OSError as error:
             raise RecipeError(f"Cannot read `{target}`: {error.strerror}.") from error
+    elif target == "last":
+        raise RecipeError(
+            "`last` is a run, not a recipe. `smidgen inspect last` shows its network, `smidgen "
+            "runs show last` how it went, `smidgen train --resume last` goes on with it."
+        )
     else:
         recipe = get_recipe(target)
     return with_settings(recipe, settings)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from smidgen.errors import UnknownNameError
+from smidgen.errors import RecipeError, UnknownNameError
 from smidgen.recipes import (
     anchors,
     assignment7,
@@ -55,7 +55,15 @@ def get_recipe(name: str) -> Recipe:
 
     Raises:
         UnknownNameError: No recipe has this name; carries the nearest one.
+        RecipeError: The name is that of a Python file, which holds no settings.
     """
-    if name not in RECIPES:
-        raise UnknownNameError("recipe", name, RECIPES)
-    return RECIPES[name]
+    if name in RECIPES:
+        return RECIPES[name]
+    from smidgen.network.python_file import is_python_target
+
+    if is_python_target(name):
+        raise RecipeError(
+            f"`{name}` is a model, not a recipe: it has no settings. `smidgen inspect` shows it, "
+            "`smidgen train` trains it, and the `record.json` of its run will do as a recipe."
+        )
+    raise UnknownNameError("recipe", name, RECIPES)

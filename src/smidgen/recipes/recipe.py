@@ -203,26 +203,29 @@ class Recipe:
         Raises:
             RecipeError: With the path of what is wrong and the nearest key.
         """
-        shown = _shown_recipe(text)
-        if shown is None:
-            return from_json(Recipe, text, RecipeError, where)
-        return from_plain(
-            Recipe, shown, RecipeError, f"{where}, in `recipe`" if where else "recipe"
-        )
+        plain = _plain(text)
+        shown = None if "network" in plain else plain.get("recipe")
+        if isinstance(shown, dict):
+            where = f"{where}, in `recipe`" if where else "recipe"
+            return from_plain(Recipe, shown, RecipeError, where)
+        if "layers" in plain and "network" not in plain:
+            raise RecipeError(
+                f"{where or 'This'} is a network, not a recipe. Put it under `network` in the "
+                "recipe that `smidgen show smidgen/quick --json` prints, or try it at once with "
+                "`smidgen ablate smidgen/quick --network FILE.json`."
+            )
+        return from_json(Recipe, text, RecipeError, where)
 
 
 complete(Teacher, Distillation, Recipe, Recipe=Recipe)  # a teacher's recipe is a recipe
 
 
-def _shown_recipe(text: str | bytes) -> dict[str, Any] | None:
+def _plain(text: str | bytes) -> dict[str, Any]:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # reading it as a recipe says what is wrong
-    if not isinstance(plain, dict) or "network" in plain:
-        return None
-    recipe = plain.get("recipe")
-    return recipe if isinstance(recipe, dict) else None
+        return {}  # reading it as a recipe says what is wrong
+    return plain if isinstance(plain, dict) else {}
 
 
 def _parse(text: str) -> Any:
