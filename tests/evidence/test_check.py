@@ -273,3 +273,16 @@ def test_a_watched_module_is_counted_by_its_classes() -> None:
     assert (subject.num_params, subject.num_registered, subject.epochs) == (8, 11, None)
     assert (subject.count("batchnorm"), subject.count("gap"), subject.count("linear")) == (1, 1, 0)
     assert subject.notes[0] == "Watched, not read: `sigmoid` at line 3."
+    assert not any("Not counted" in note for note in subject.notes)
+
+
+def test_numbers_that_are_used_and_not_counted_are_told() -> None:
+    """Frozen numbers and those of no layer are no parameters; keeping a limit hides neither."""
+    watched = Watched((), 8, 20_800, 0, 0, 100, (), "because", num_loose=7_850)
+
+    assert subject_of_watched("Net", watched, notes=("first",)).notes[:3] == (
+        "first",
+        "Not counted: 20,800 frozen numbers (`requires_grad` is False).",
+        "Not counted: 7,850 numbers that belong to no layer, as in a plain list of layers or a "
+        "tensor that is no `nn.Parameter`.",
+    )

@@ -48,6 +48,33 @@ def test_counts_are_exact():
     assert watched.obstacle == "because"
 
 
+_TABLE = torch.ones(5, 3)
+
+
+class _Loose(nn.Module):
+    """Numbers in every place where PyTorch's `parameters()` does not find them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.hidden = [nn.Linear(784, 5)]
+        self.register_buffer("mixing", torch.ones(3, 10))
+        self.register_buffer("unused", torch.ones(99))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.hidden[0](self.norm(x).flatten(1)) * torch.tensor(0.5) + torch.rand(5)
+        return x @ _TABLE @ self.get_buffer("mixing")
+
+
+def test_numbers_of_no_layer_are_counted_apart():
+    """Layers in a plain list, global tensors and own buffers; not what `forward` makes itself."""
+    watched = watch(_Loose())
+
+    assert watched.num_loose == 784 * 5 + 5 + 15 + 30
+    assert (watched.num_params, watched.num_buffers) == (2, 2)
+    assert watch(_Gated()).num_loose == 0
+
+
 def test_rows_say_what_each_call_does():
     """Rows come in the order of the calls; a second call owns nothing new."""
     rows = {(row.path, row.is_shared): row for row in watch(_Gated()).rows}

@@ -198,6 +198,7 @@ def _watched_totals(watched: Watched) -> str:
         ["frozen (reached, requires_grad is False)", watched.num_frozen],
         [f"dead (registered, never reached){dead if watched.dead else ''}", watched.num_dead],
         ["buffers (running statistics)", watched.num_buffers],
+        ["loose (used, of no layer: plain lists, other tensors)", watched.num_loose],
         ["MACs (multiply-accumulates, one image)", watched.num_macs],
     ]
     return table(["total", ""], rows)

@@ -87,10 +87,20 @@ def subject_of_watched(
         for row in watched.rows
         if row.kind.lower() in _TORCH_KINDS
     )
-    seen = (
+    told = [*notes]
+    if watched.num_frozen:
+        told.append(
+            f"Not counted: {watched.num_frozen:,} frozen numbers (`requires_grad` is False)."
+        )
+    if watched.num_loose:
+        told.append(
+            f"Not counted: {watched.num_loose:,} numbers that belong to no layer, as in a plain "
+            "list of layers or a tensor that is no `nn.Parameter`."
+        )
+    told += [
         f"Watched, not read: {watched.obstacle}",
         "Layers written as functions are not among the kinds that were seen.",
-    )
+    ]
     return Subject(
         name,
         watched.num_params,
@@ -99,7 +109,7 @@ def subject_of_watched(
         watched.num_macs,
         kinds,
         epochs,
-        (*notes, *seen),
+        tuple(told),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from smidgen.network.fx_tracing import prepared_copy
@@ -54,6 +56,7 @@ def watch(
         num_macs=calls.num_macs,
         dead=tuple(name for name in learned | fixed if name not in reached),
         obstacle=obstacle,
+        num_loose=calls.num_loose,
     )
 
 
@@ -63,6 +66,34 @@ class _Calls:
     ran: set[int] = field(default_factory=set)
     """Identities of the parameters of the modules that ran."""
     num_macs: int = 0
+    num_loose: int = 0
+
+
+class _Reads(TorchDispatchMode):
+    """Keeps the tensors that operations read and no operation made, by where they lie in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, Tensor] = {}
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        literal = func is torch.ops.aten.lift_fresh.default  # `torch.tensor(0.5)` in `forward`
+        for tensor in [] if literal else _tensors((args, kwargs)):
+            if _place(tensor) not in self._made:
+                self.found.setdefault(_place(tensor), tensor)
+        result = func(*args, **(kwargs or {}))
+        self._made |= {_place(tensor) for tensor in _tensors(result)}
+        return result
+
+
+def _tensors(things: Any) -> list[Tensor]:
+    return [thing for thing in tree_leaves(things) if isinstance(thing, Tensor)]
+
+
+def _place(tensor: Tensor) -> int:
+    dense = tensor.layout is torch.strided
+    return tensor.untyped_storage().data_ptr() if dense else id(tensor)
 
 
 def _calls(module: nn.Module, input_shape: Shape) -> _Calls:
@@ -96,9 +127,13 @@ def _calls(module: nn.Module, input_shape: Shape) -> _Calls:
         seen.add(leaf)
 
     module.eval()
-    with _hooked(module, enter, leave), counter, torch.no_grad():
-        module(torch.zeros(1, *input_shape))
+    reads, images = _Reads(), torch.zeros(1, *input_shape)
+    with _hooked(module, enter, leave), counter, reads, torch.no_grad():
+        module(images)
     calls.num_macs = counter.get_total_flops() // 2
+    buffers = (buffer for leaf in seen for buffer in leaf.buffers())
+    known = {_place(tensor) for tensor in (images, *module.parameters(), *buffers)}
+    calls.num_loose = sum(x.numel() for place, x in reads.found.items() if place not in known)
     return calls
 
 

@@ -49,6 +49,8 @@ class Watched:
         num_macs: Multiply-accumulates for one image, functional ones included.
         dead: Paths of the numbers that count as dead.
         obstacle: What stops the module from being a `Network`.
+        num_loose: Numbers that the forward pass reads and that are neither parameters nor buffers
+            of a layer: of modules in a plain list, of global tensors, of the model's own buffers.
     """
 
     rows: tuple[WatchedRow, ...]
@@ -59,6 +61,7 @@ class Watched:
     num_macs: int
     dead: tuple[str, ...]
     obstacle: str
+    num_loose: int = 0
 
     def to_plain(self) -> dict[str, Any]:
         """Return the machine-readable form."""
