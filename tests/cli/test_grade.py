@@ -11,6 +11,7 @@ from smidgen.cli import inspected
 from smidgen.errors import InterruptedRunError, NetworkError, RecipeError
 from smidgen.evidence.grade import Grade, Submission, grades, submissions
 from smidgen.network.python_file import FileModel
+from smidgen.network.watched import Watched
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.runs.store import RunFolder
 
@@ -59,6 +60,33 @@ def test_one_row_each_in_markdown(shell: Shell, folder: Path) -> None:
         "| ann | model.py:Net | 8,932 | 11,268 | 9,108 | 694,256 | yes |  |",
         "| ben |  |  |  |  |  | no | The folder holds no Python file. |",
         "| cleo |  |  |  |  |  | no | `cleo.py` \\| fails when it is run: ValueError. |",
+    ]
+
+
+def test_notes_on_what_was_only_watched_stand_in_the_table(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is kept because numbers are frozen says so in the row."""
+    watched = Watched((), 8, 20_800, 0, 0, 100, (), "because")
+    model = FileModel("Net", None, {}, "", watched, (), b"source", "0" * 64)
+    monkeypatch.setattr(inspected, "read_python_file", lambda *given: model)
+
+    rows = shell("grade", str(folder), "--max-params", "10000").out.splitlines()
+
+    assert rows[0].endswith("| notes |")
+    assert "| yes |  | Not counted: 20,800 frozen numbers (`requires_grad` is False). W" in rows[2]
+
+
+def test_progress_and_what_is_passed_over_go_to_standard_error(shell: Shell, folder: Path) -> None:
+    """Each submission is told when it is done, and every file that was not taken for one."""
+    (folder / "dora.ipynb").write_text("{}")
+    (folder / "emil.py").symlink_to(folder / "nowhere.py")
+
+    assert shell("grade", str(folder), "--max-params", "8000").err.splitlines() == [
+        "Passed over, no Python files: dora.ipynb, emil.py, readme.txt",
+        "1 of 3: ann does not keep its limits",
+        "2 of 3: ben gives no model",
+        "3 of 3: cleo gives no model",
     ]
 
 

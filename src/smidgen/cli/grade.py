@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from smidgen.runs.store import RunStore
 
 _HEADER = ("submission", "model", "parameters", "registered", "Keras total", "MACs", "kept")
+_OPTIONAL = ("accuracy", "sd", "seeds", "broken or failed", "notes")
 
 
 def grade(
@@ -71,7 +73,7 @@ def grade(
 
         smidgen grade submissions --min-accuracy 99.4 --prove 5 --like eva4-s5/5 --csv
     """
-    from smidgen.evidence.grade import grades, submissions
+    from smidgen.evidence.grade import grades, passed_over, submissions
     from smidgen.network.python_file import Limits as FileLimits
 
     if as_csv and as_json:
@@ -90,7 +92,13 @@ def grade(
         store_at(runs_dir),
         data_dir,
     )
-    done = list(grades(submissions(folder), grader.grade))
+    work, done = submissions(folder), []
+    if others := passed_over(folder):
+        more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+        print(f"Passed over, no Python files: {', '.join(others[:8])}{more}", file=sys.stderr)
+    for each in grades(work, grader.grade):
+        done.append(each)
+        print(f"{len(done)} of {len(work)}: {_brief(each)}", file=sys.stderr, flush=True)
     if as_json:
         print(json.dumps([each.to_plain() for each in done]))
     else:
@@ -155,9 +163,9 @@ class _Grader:
 
 def _rows(done: "list[Grade]") -> tuple[list[str], list[list[str]]]:
     """Return the header and the cells; columns that are empty in all rows are left out."""
-    header = [*_HEADER, "accuracy", "sd", "seeds", "broken or failed"]
+    header = [*_HEADER, *_OPTIONAL]
     rows = [_cells(each) for each in done]
-    optional = {"registered", "kept", "accuracy", "sd", "seeds", "broken or failed"}
+    optional = {"registered", "kept", *_OPTIONAL}
     shown = [
         place
         for place, title in enumerate(header)
@@ -169,7 +177,7 @@ def _rows(done: "list[Grade]") -> tuple[list[str], list[list[str]]]:
 def _cells(each: "Grade") -> list[str]:
     checked = each.checked
     if checked is None:
-        return [each.submission.name, "", "", "", "", "", "no", "", "", "", each.reason]
+        return [each.submission.name, "", "", "", "", "", "no", "", "", "", each.reason, ""]
     subject = checked.subject
     dead = subject.num_registered != subject.num_params
     broken = [f"{limit.name}: {limit.text}" for limit in checked.broken]
@@ -185,7 +193,16 @@ def _cells(each: "Grade") -> list[str]:
         "" if each.sd is None else f"{100 * each.sd:.3f}",
         str(checked.num_seeds or ""),
         "; ".join([*broken, *([each.reason] if each.reason else [])]),
+        " ".join(subject.notes),
     ]
+
+
+def _brief(each: "Grade") -> str:
+    """Say how one submission went, for who waits for the table."""
+    if each.checked is None:
+        return f"{each.submission.name} gives no model"
+    kept = "keeps its limits" if each.kept else "does not keep its limits"
+    return f"{each.submission.name} {kept if each.checked.limits or each.reason else 'is read'}"
 
 
 def _verdict(each: "Grade") -> str:

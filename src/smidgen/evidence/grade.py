@@ -93,6 +93,19 @@ def submissions(folder: Path) -> list[Submission]:
     return sorted(found, key=lambda each: each.name)
 
 
+def passed_over(folder: Path) -> list[str]:
+    """Return what in a folder is no submission and might be meant as one, by name.
+
+    These are files of other kinds and links that lead nowhere; hidden entries and those that
+    begin with `_` are left out on purpose.
+    """
+    return sorted(
+        each.name
+        for each in folder.iterdir()
+        if each.name[0] not in "._" and not each.is_dir() and not _is_python(each)
+    )
+
+
 def grades(work: list[Submission], grade_one: Callable[[Submission], Grade]) -> Iterator[Grade]:
     """Yield a grade per submission; an error is the reason of its row and stops no other."""
     for each in work:
