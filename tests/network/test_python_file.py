@@ -159,6 +159,7 @@ DEADLY = {
         "needs more than 0.25 GiB of memory. Raise `--memory-limit` if that is meant.",
     ),
     "syntax": ("class Net:\n  x = = 3", "is no valid Python: invalid syntax (line 2)."),
+    "null byte": ("x = 1\0", "is no valid Python: source code string cannot contain null bytes."),
     "error": (
         "def f():\n    1 / 0\nf()",
         "fails when it is run: ZeroDivisionError: division by zero (line 2).",
@@ -184,8 +185,38 @@ def test_whatever_a_file_does_is_one_line(case: str, tmp_path: Path):
     with pytest.raises(NetworkError) as caught:
         read_python_file(f"{path}:Net", limits=Limits(memory_bytes=2**28))
 
-    shown = "net.py" if case in ("syntax", "error", "import", "stand-in") else "net.py:Net"
+    shown = (
+        "net.py" if case in ("syntax", "null byte", "error", "import", "stand-in") else "net.py:Net"
+    )
     assert str(caught.value) == f"`{shown}` {message}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("garbage", "JSONDecodeError"),
+        ("[1]", "TypeError"),
+        ('{"error": ""}', "KeyError"),
+        ('{"error": "", "network": "{}"}', "FileNotFoundError"),
+    ],
+)
+def test_a_forged_answer_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, problem: str
+):
+    """A file may write what it likes where the child answers; it gets an error, no traceback."""
+
+    def forge(request: dict[str, str], *more: object) -> int:
+        (Path(request["folder"]) / "result.json").write_text(answer)
+        return 0
+
+    monkeypatch.setattr(python_file, "_run_child", forge)
+    with pytest.raises(NetworkError) as caught:
+        read_python_file(str(_file(tmp_path, _MODEL)))
+
+    assert str(caught.value) == (
+        f"What was read of `net.py` cannot be used ({problem}). Does the file tamper with the "
+        "process that reads it?"
+    )
 
 
 def test_endless_files_are_ended(tmp_path: Path):

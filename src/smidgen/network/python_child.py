@@ -106,8 +106,9 @@ def _run_file(target: Target) -> ModuleType:
     try:
         spec.loader.exec_module(file)
     except SyntaxError as problem:
+        line = f" (line {problem.lineno})" if problem.lineno else ""  # none for a null byte
         raise NetworkError(
-            f"`{target.path.name}` is no valid Python: {problem.msg} (line {problem.lineno})."
+            f"`{target.path.name}` is no valid Python: {problem.msg}{line}."
         ) from problem
     except Exception as problem:
         raise NetworkError(

@@ -141,22 +141,15 @@ def read_python_file(
             "folder": folder,
         }
         code = _run_child(request, target, limits)
-        result, weights = _result(Path(folder), target, limits, code)
-    network = None
-    if result["network"] is not None:
-        network = Network.from_json(result["network"])
-        weights = _in_order(weights, network, target)
-    watched = result["watched"]
-    return FileModel(
-        name=result["name"],
-        network=network,
-        weights=weights,
-        weights_sha256=weights_sha256(weights) if network is not None else "",
-        watched=None if watched is None else Watched.from_plain(watched),
-        notes=tuple(result["notes"]),
-        source=content,
-        source_sha256=hashlib.sha256(content).hexdigest(),
-    )
+        try:
+            return _model(Path(folder), target, limits, code, content)
+        except NetworkError:
+            raise
+        except Exception as problem:  # the file can write into the answer, or in its place
+            raise NetworkError(
+                f"What was read of `{target.shown}` cannot be used ({type(problem).__name__}). "
+                "Does the file tamper with the process that reads it?"
+            ) from problem
 
 
 def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:
@@ -199,6 +192,25 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     else:
         child.kill()
     child.wait()
+
+
+def _model(folder: Path, target: Target, limits: Limits, code: int, content: bytes) -> FileModel:
+    result, weights = _result(folder, target, limits, code)
+    network = None
+    if result["network"] is not None:
+        network = Network.from_json(result["network"])
+        weights = _in_order(weights, network, target)
+    watched = result["watched"]
+    return FileModel(
+        name=result["name"],
+        network=network,
+        weights=weights,
+        weights_sha256=weights_sha256(weights) if network is not None else "",
+        watched=None if watched is None else Watched.from_plain(watched),
+        notes=tuple(result["notes"]),
+        source=content,
+        source_sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
 def _result(
