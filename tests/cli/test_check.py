@@ -323,6 +323,15 @@ def test_a_file_is_trained_like_a_recipe(
     assert record.source_sha256 == record.files["source.py"]
 
 
+def test_another_number_of_classes_is_noted(shell: Shell, net_file: str, tmp_path: Path) -> None:
+    """A file whose network could not be trained on the data says so beside its limits."""
+    (tmp_path / net_file).write_text(NET.replace("(width, 10)", "(width, 9)"))
+
+    assert shell("check", net_file, "--max-params", "98").out.splitlines()[-1] == (
+        "note    It tells 9 classes apart; `smidgen/quick` needs 10."
+    )
+
+
 def test_train_takes_a_file(shell: Shell, net_file: str, tmp_path: Path) -> None:
     """`train FILE.py:Class(arguments)` trains it, keeps source and name, and finds it again."""
     arguments = ("train", "net.py:Net(3)", "--like", "tiny.json", "--engine", "torch")

@@ -157,5 +157,8 @@ def subject_of(found: "Inspected", target: str, settled: "Recipe") -> "Subject":
     if found.network is None:
         assert found.watched is not None
         return subject_of_watched(name, found.watched, settled.epochs, found.notes)
-    epochs = (found.recipe or settled).epochs
-    return subject_of_network(name, found.network, epochs, found.notes)
+    epochs, notes = (found.recipe or settled).epochs, found.notes
+    ours, theirs = found.network.num_classes, settled.network.num_classes
+    if found.recipe is None and ours != theirs:
+        notes += (f"It tells {ours} classes apart; `{settled.name}` needs {theirs}.",)
+    return subject_of_network(name, found.network, epochs, notes)
