@@ -1,9 +1,13 @@
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -124,6 +128,34 @@ def test_a_stop_ends_the_pool() -> None:
         stop.signal_number = 2
 
     assert heard == [Finished(1, "run 1")]
+
+
+_FIRST_CHILD = """
+import signal
+import smidgen.evidence.pool as pool
+
+def blocked(job, pipe):
+    pipe.recv()
+    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+if __name__ == "__main__":
+    pool.work = blocked
+    workers = [pool._Worker(None, None) for _ in range(2)]
+    print([worker.pipe.recv() for worker in workers])
+    for worker in workers:
+        worker.dismiss()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_an_interrupt_reaches_no_process_of_the_pool(tmp_path: Path) -> None:
+    """Ctrl-C is for all processes of a terminal; ours block it, the very first one too."""
+    script = tmp_path / "script.py"
+    script.write_text(_FIRST_CHILD)
+
+    told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+
+    assert told.stdout == "[True, True]\n"
 
 
 def test_a_process_that_cannot_start_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
