@@ -136,12 +136,14 @@ def test_accuracy_if_asked(
     assert (rows[0]["accuracy"], rows[0]["sd"], rows[0]["seeds"]) == ("96.25 %", "1.768", "2")
     assert rows[0]["kept"] == "yes"
 
-    rows = list(
-        csv.DictReader(io.StringIO(shell("grade", str(folder), "--prove", "2", "--csv").out))
-    )
+    found = shell("grade", str(folder), "--prove", "2", "--csv")
+    rows = list(csv.DictReader(io.StringIO(found.out)))
+    assert found.err.splitlines()[1] == "1 of 3: ann reaches 96.25 %"
     assert [(row["accuracy"], row["kept"]) for row in rows[:2]] == [("96.25 %", ""), ("", "no")]
 
-    row = json.loads(shell("grade", str(folder), "--min-accuracy", "90", "--json").out)[0]
+    found = shell("grade", str(folder), "--min-accuracy", "90", "--json")
+    row = json.loads(found.out)[0]
+    assert found.err.splitlines()[1] == "1 of 3: ann gives no accuracy"
     assert (row["num_params"], row["kept"]) == (8_932, False)
     assert row["reason"] == "It has no finished runs to measure. `--prove 5` makes some."
 

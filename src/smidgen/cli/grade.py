@@ -200,9 +200,14 @@ def _cells(each: "Grade") -> list[str]:
 def _brief(each: "Grade") -> str:
     """Say how one submission went, for who waits for the table."""
     if each.checked is None:
-        return f"{each.submission.name} gives no model"
-    kept = "keeps its limits" if each.kept else "does not keep its limits"
-    return f"{each.submission.name} {kept if each.checked.limits or each.reason else 'is read'}"
+        how = "gives no model"
+    elif each.reason:
+        how = "gives no accuracy"
+    elif not each.checked.limits:
+        how = f"reaches {percent(each.mean or 0.0)}"
+    else:
+        how = "keeps its limits" if each.kept else "does not keep its limits"
+    return f"{each.submission.name} {how}"
 
 
 def _verdict(each: "Grade") -> str:
