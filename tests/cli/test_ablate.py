@@ -111,6 +111,16 @@ def test_the_same_is_written_as_markdown(ablate: Shell, tmp_path: Path) -> None:
     assert len(plain["base"]["measured"]["accuracies"]) == 8
 
 
+def test_a_file_that_cannot_be_written_costs_no_table(ablate: Shell, tmp_path: Path) -> None:
+    """What was found is printed before the error."""
+    (tmp_path / "file").write_text("")
+
+    found = ablate("--set", "batch_size=24", "--md", str(tmp_path / "file" / "table.md"))
+
+    assert (found.code, found.out.splitlines()[0]) == (1, "tiny and 1 variant")
+    assert found.err.splitlines()[-1].startswith("error: Cannot write ")
+
+
 def test_a_variant_that_cannot_be_trained_is_a_row_and_an_error(ablate: Shell) -> None:
     """The others are printed; the exit code is 1, and the line names the first that failed."""
     found = ablate("--base", "budget.max_epochs=3", "--set", "epochs=4", "--set", "batch_size=24")

@@ -120,6 +120,8 @@ def ablate(
     found = run_variants(
         base, variants, dataset, store_at(runs_dir), range(1, seeds + 1), options, listener
     )
+    # first, for a file that cannot be written must not cost what was found
+    print(json.dumps(found.to_plain()) if as_json else page(found), flush=True)
     if markdown_file is not None:
         options_given = {
             "--base": base_settings or [],
@@ -132,7 +134,6 @@ def ablate(
         }
         command = _command(recipe_name, options_given)
         write_atomically(markdown_file, markdown(found, command).encode())
-    print(json.dumps(found.to_plain()) if as_json else page(found))
     failed = [row for row in found.variants if row.verdict == "failed"]
     if failed:
         raise RunError(
