@@ -95,12 +95,28 @@ def test_samples_of_a_recipe_come_from_the_training_preview(
     output = tmp_path / "a.png"
 
     result = run(
-        "samples", "stripes", "--recipe", "a/b", "--count", "5", "--seed", "7", "-o", str(output)
+        "samples",
+        "stripes",
+        "--recipe",
+        "era-s7/1",
+        "--count",
+        "5",
+        "--seed",
+        "7",
+        "-o",
+        str(output),
     )
 
     assert result.exit_code == 0
-    assert asked == [("a/b", "stripes", 5, 7)]
+    assert asked == [("era-s7/1", "stripes", 5, 7)]
     assert output.exists()
+
+
+def test_an_unknown_recipe_is_told_before_images_are_read(tmp_path: Path) -> None:
+    """A wrong name costs no waiting: the data set is not even looked for."""
+    result = run("samples", "nothing", "--recipe", "era-s7/99", "-o", str(tmp_path / "a.png"))
+
+    assert str(result.exception).startswith("No recipe is called `era-s7/99`.")
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x.jpg", "x"])

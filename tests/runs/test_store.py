@@ -29,6 +29,17 @@ def test_names_are_safe() -> None:
     assert len(run_name("x" * 500, 6, identity)) < 100
 
 
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    """Runs are not said to be missing from what cannot hold any."""
+    file = tmp_path / "runs"
+    file.touch()
+
+    with pytest.raises(RunError) as caught:
+        RunStore(file).folders()
+
+    assert str(caught.value) == f"`{file}` is a file, not a folder of runs. Name a folder."
+
+
 def test_a_run_is_found_by_path_name_prefix_and_last(make_run: MakeRun, store: RunStore) -> None:
     """All four ways of naming a run lead to it."""
     first, second = make_run(seed=1), make_run(seed=2)

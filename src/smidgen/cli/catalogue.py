@@ -130,12 +130,13 @@ def _heading(recipe: "Recipe") -> str:
 def _settings(recipe: "Recipe") -> str:
     shape = "x".join(str(size) for size in recipe.network.input_shape)
     changes, smoothing = recipe.augmentation, recipe.loss.label_smoothing
+    num_clean = min(recipe.clean_epochs, recipe.epochs)
     lines = [
         f"data          {recipe.dataset}, images of {shape}",
         f"optimizer     {_brief(recipe.optimizer)}",
         f"schedule      {_brief(recipe.schedule)}",
         f"batch, epochs {recipe.batch_size}, {recipe.epochs}"
-        + (f" (the last {recipe.clean_epochs} clean)" if recipe.clean_epochs else ""),
+        + (f" (the last {num_clean} clean)" if num_clean else ""),
         f"augmentation  {_brief(changes) if changes.transforms else 'none'}",
         f"normalization {_brief(recipe.normalization)}",
         f"loss          {recipe.loss.name}"

@@ -112,6 +112,10 @@ def samples(
             f"`{output}` does not end in .png, the one format it is written in.",
             param_hint="'--output'",
         )
+    if recipe is not None:
+        from smidgen.recipes.catalogue import get_recipe
+
+        get_recipe(recipe)  # a wrong name is told before images are read
     dataset = load_named(name, data_dir, invert, fit)
     if recipe is None:
         part = dataset.train if split == "train" else dataset.test

@@ -75,7 +75,8 @@ def recipe_facts(view: RunView) -> Facts:
     """Return the settings of a run's recipe, in the words of its exchange form."""
     recipe = view.record.recipe
     augmentation = recipe.augmentation
-    kept = f" (none in the last {recipe.clean_epochs})" if recipe.clean_epochs else ""
+    num_clean = min(recipe.clean_epochs, recipe.epochs)
+    kept = f" (none in the last {num_clean})" if num_clean else ""
     transforms = ", ".join(_said(each) for each in augmentation.transforms)
     facts = [
         ("optimizer", _said(recipe.optimizer)),

@@ -128,8 +128,14 @@ class RunStore:
     root: Path
 
     def folders(self) -> list[RunFolder]:
-        """Return every run, finished or not, oldest first by the time of its last write."""
+        """Return every run, finished or not, oldest first by the time of its last write.
+
+        Raises:
+            RunError: The root is there and is no folder.
+        """
         if not self.root.is_dir():
+            if self.root.exists():
+                raise RunError(f"`{self.root}` is a file, not a folder of runs. Name a folder.")
             return []
         written = []
         for entry in self.root.iterdir():
