@@ -93,16 +93,17 @@ def test_progress_and_what_is_passed_over_go_to_standard_error(shell: Shell, fol
 def test_csv_and_json(shell: Shell, folder: Path) -> None:
     """CSV has plain numbers and no formulas; JSON has every limit and the reason."""
     (folder / "=1+1.py").write_text("")
+    (folder / "\t=2.py").write_text("")
     table = shell("grade", str(folder), "--max-params", "8000", "--csv")
     plain = json.loads(shell("grade", str(folder), "--max-params", "8000", "--json").out)
 
     rows = list(csv.DictReader(io.StringIO(table.out)))
-    assert [row["submission"] for row in rows] == ["'=1+1", "ann", "ben", "cleo"]
-    assert rows[1]["parameters"] == "8932"
-    assert rows[1]["broken or failed"].startswith("max_params: 8,932 parameters (11,268 regist")
-    assert [each["kept"] for each in plain] == [False] * 4
-    assert plain[1]["limits"][0]["limit"] == 8_000
-    assert plain[2]["reason"] == "The folder holds no Python file."
+    assert [row["submission"] for row in rows] == ["'\t=2", "'=1+1", "ann", "ben", "cleo"]
+    assert rows[2]["parameters"] == "8932"
+    assert rows[2]["broken or failed"].startswith("max_params: 8,932 parameters (11,268 regist")
+    assert [each["kept"] for each in plain] == [False] * 5
+    assert plain[2]["limits"][0]["limit"] == 8_000
+    assert plain[3]["reason"] == "The folder holds no Python file."
 
 
 def test_all_kept_ends_with_zero(shell: Shell, folder: Path) -> None:

@@ -241,4 +241,4 @@ def _harmless(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula, and numbers without separators."""
     if cell.replace(",", "").isdigit():
         return cell.replace(",", "")
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+    return f"'{cell}" if cell.lstrip()[:1] in ("=", "+", "-", "@") else cell
