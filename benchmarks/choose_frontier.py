@@ -57,7 +57,26 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results"
 MILD = (Rotation(8.0), Scaling(0.9, 1.1), Translation(2.0))
 STRONG = (Rotation(10.0), Scaling(0.85, 1.15), Translation(2.5))
 BENT = (*STRONG, Elastic(0.5))
-HEAD_LAYERS = 6  # of a tower: its last convolution, norm, activation, and three without weights
+NUM_EARLY_LAYERS = 4  # of a tower: its first convolution, norm, activation and pool
+NUM_HEAD_LAYERS = 6  # of a tower: its last convolution, norm, activation, and three without weights
+
+
+def max_tower(stem: tuple[int, ...], body: tuple[int, ...], num_padded: int = 1) -> Network:
+    """Return a tower as all were then: several early convolutions, a pool that keeps the largest.
+
+    Args:
+        stem: Output channels of the full convolutions.
+        body: As for `tower`.
+        num_padded: How many of the body, from the second on, are padded by one pixel.
+    """
+    layers: list = []
+    for width in stem:
+        layers += [Conv(width, 3), BatchNorm(scale=False), PReLU()]
+    late = list(tower(1, body).layers[NUM_EARLY_LAYERS:])
+    for position in range(len(body)):
+        padding = int(1 <= position <= num_padded)
+        late[3 * position] = dataclasses.replace(late[3 * position], padding=padding)
+    return Network((*layers, MaxPool(2), *late))
 
 
 def leaky(network: Network, slope: float = 0.1) -> Network:
@@ -74,7 +93,7 @@ def sloped(network: Network) -> Network:
 def with_dense(network: Network) -> Network:
     """Return the tower with a dense layer in place of its last convolution."""
     head = (GlobalAvgPool(), Flatten(), Dense(10))
-    return Network((*network.layers[:-HEAD_LAYERS], *head))
+    return Network((*network.layers[:-NUM_HEAD_LAYERS], *head))
 
 
 def of(
@@ -105,10 +124,10 @@ def of(
 
 def shared(stem: int, width: int, times: int) -> Network:
     """Return a tower of one early convolution whose body is one block, applied several times."""
-    block = tower((), (width,), 0).layers[1:4]
+    one = max_tower((stem,), (width,), 0).layers
+    block = one[NUM_EARLY_LAYERS:-NUM_HEAD_LAYERS]
     padded = (dataclasses.replace(block[0], padding=1), *block[1:])
-    one = tower((stem,), (width,), 0).layers
-    return Network((*one[:-HEAD_LAYERS], Repeat(padded, times), *one[-HEAD_LAYERS:]))
+    return Network((*one[:-NUM_HEAD_LAYERS], Repeat(padded, times), *one[-NUM_HEAD_LAYERS:]))
 
 
 def chain(*parts: object, head: str = "separable", factor: float = 10.0) -> Network:
@@ -143,9 +162,9 @@ def chain(*parts: object, head: str = "separable", factor: float = 10.0) -> Netw
     return Network((*layers, GlobalAvgPool(), Flatten(), Multiply(factor)))
 
 
-T1, T3 = tower((6,), (10, 9, 10, 9)), tower((8, 8), (18, 18, 18, 20))
-T5, T10 = tower((10, 10), (27, 26, 27, 27)), tower((12, 12), (43, 42, 42, 42))
-T2 = tower((7, 7), (14, 13, 14, 13))
+T1, T3 = max_tower((6,), (10, 9, 10, 9)), max_tower((8, 8), (18, 18, 18, 20))
+T5, T10 = max_tower((10, 10), (27, 26, 27, 27)), max_tower((12, 12), (43, 42, 42, 42))
+T2 = max_tower((7, 7), (14, 13, 14, 13))
 SMALL = {"epochs": 40, "lr": 0.04, "clean_epochs": 5, "transforms": MILD}
 FAST = {**SMALL, "lr": 0.08, "clean_epochs": 3}
 LIGHT = (Rotation(5.0), Scaling(0.95, 1.05), Translation(1.0))
@@ -154,11 +173,11 @@ LATE = (5, "max", 6, 6, "max", (7, "padded"))
 RANK_1 = ((6, "rank 1"), (7, "rank 1"), (7, "rank 1"))
 CANDIDATES: dict[str, dict[str, Recipe]] = {
     "500": {
-        "PReLU, four": of(tower((5,), (5, 5, 5, 5)), **{**FAST, "epochs": 80}),
-        "PReLU, three": of(tower((5,), (6, 6, 6)), **{**FAST, "epochs": 80}),
-        "leaky 0.1, four": of(leaky(tower((5,), (5, 5, 6, 5))), **{**FAST, "epochs": 80}),
-        "leaky 0.1, three": of(leaky(tower((6,), (6, 6, 6))), **{**FAST, "epochs": 80}),
-        "PReLU, three, 40 epochs": of(tower((5,), (6, 6, 6)), **FAST),
+        "PReLU, four": of(max_tower((5,), (5, 5, 5, 5)), **{**FAST, "epochs": 80}),
+        "PReLU, three": of(max_tower((5,), (6, 6, 6)), **{**FAST, "epochs": 80}),
+        "leaky 0.1, four": of(leaky(max_tower((5,), (5, 5, 6, 5))), **{**FAST, "epochs": 80}),
+        "leaky 0.1, three": of(leaky(max_tower((6,), (6, 6, 6))), **{**FAST, "epochs": 80}),
+        "PReLU, three, 40 epochs": of(max_tower((5,), (6, 6, 6)), **FAST),
         "no scale in the head": of(chain(5, "max", 6, 7, 6, factor=4.0), **FAST),
         "no scale, lr 0.04": of(chain(5, "max", 6, 7, 6, factor=4.0), **{**FAST, "lr": 0.04}),
         "no scale, times 10": of(chain(5, "max", 6, 7, 6), **FAST),
@@ -180,11 +199,11 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
         "PReLU, growing, 60 epochs": of(chain(5, "max", 6, 6, 7), **SLOW),
     },
     "1k": {
-        "leaky 0.1": of(leaky(tower((6,), (10, 10, 10, 10))), **SMALL),
+        "leaky 0.1": of(leaky(max_tower((6,), (10, 10, 10, 10))), **SMALL),
         "PReLU": of(T1, **SMALL),
-        "PReLU, two early": of(tower((4, 5), (9, 9, 9, 9)), **SMALL),
-        "PReLU, one deeper": of(tower((5,), (8, 8, 8, 8, 9), 2), **SMALL),
-        "PReLU, dense head": of(with_dense(tower((5,), (9, 8, 9, 9, 9))), **SMALL),
+        "PReLU, two early": of(max_tower((4, 5), (9, 9, 9, 9)), **SMALL),
+        "PReLU, one deeper": of(max_tower((5,), (8, 8, 8, 8, 9), 2), **SMALL),
+        "PReLU, dense head": of(with_dense(max_tower((5,), (9, 8, 9, 9, 9))), **SMALL),
         "PReLU, average of weights": of(T1, **SMALL, averaging=WeightAveraging(0.995)),
         "PReLU, lr 0.08": of(T1, **{**SMALL, "lr": 0.08}),
         "PReLU, lr 0.15": of(T1, **{**SMALL, "lr": 0.15}),
@@ -205,8 +224,8 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
         "100 epochs, stronger": of(T1, 100, 0.08, 3),
     },
     "2.5k-15": {
-        "leaky 0.1": of(leaky(tower((8, 8), (16, 16, 16, 16)))),
-        "PReLU": of(tower((8, 8), (16, 15, 16, 16))),
+        "leaky 0.1": of(leaky(max_tower((8, 8), (16, 16, 16, 16)))),
+        "PReLU": of(max_tower((8, 8), (16, 15, 16, 16))),
     },
     "3k": {
         "leaky 0.1": of(leaky(T3)),
@@ -229,7 +248,7 @@ CANDIDATES: dict[str, dict[str, Recipe]] = {
         "PReLU, elastic, one clean": of(T5, transforms=BENT, clean_epochs=1),
     },
     "10k": {
-        "leaky 0.1": of(leaky(tower((12, 12), (42, 42, 42, 42)))),
+        "leaky 0.1": of(leaky(max_tower((12, 12), (42, 42, 42, 42)))),
         "leaky 0.1, elastic, one clean": of(leaky(T10), transforms=BENT, clean_epochs=1),
         "PReLU": of(T10),
         "PReLU, elastic, one clean": of(T10, transforms=BENT, clean_epochs=1),

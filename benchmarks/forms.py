@@ -4,7 +4,7 @@
 
 Three times the images of `valid` tell small differences apart earlier. All forms of a size are
 trained alike, on the other 45,000, with the same random seeds; the test set is never opened.
-Results: `docs/results/forms.{json,md}`, written after every size.
+Results: `docs/results/forms.{json,md}`, written after every size; rows that are there are kept.
 """
 
 import argparse
@@ -17,7 +17,22 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
-from choose_frontier import FAST, MILD, STRONG, T1, T2, of, sloped
+from choose_frontier import (
+    BENT,
+    FAST,
+    LIGHT,
+    MILD,
+    STRONG,
+    T1,
+    T2,
+    T3,
+    T5,
+    T10,
+    leaky,
+    max_tower,
+    of,
+    sloped,
+)
 
 from smidgen.data import load_dataset
 from smidgen.data.dataset import Dataset
@@ -26,6 +41,7 @@ from smidgen.network.blocks import Residual
 from smidgen.network.layers import AvgPool, MaxPool
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
+from smidgen.recipes.augmentation import Rotation, Translation
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.recipes.frontier import tower, two_pools
 from smidgen.recipes.recipe import Recipe
@@ -50,11 +66,14 @@ def with_sum(network: Network) -> Network:
 
 
 QUICK = get_recipe("smidgen/quick")
-ONE_EARLY, TWO_EARLY = tower((8,), (13, 12, 13, 13)), tower((6, 6), (11, 11, 11, 10))
-FIVE, SEVEN = two_pools(5, (8,), (8,)), two_pools(5, (8, 8), (10,))
+T25 = max_tower((8, 8), (16, 15, 16, 16))
+ONE_EARLY, TWO_EARLY = max_tower((8,), (13, 12, 13, 13)), max_tower((6, 6), (11, 11, 11, 10))
+FIVE, SEVEN = two_pools(5, (), (8,), (8,)), two_pools(5, (), (8, 8), (10,))
 BRIEF = {**FAST, "epochs": 20, "clean_epochs": 2}
+SLIGHT = (Rotation(3.0), Translation(0.5))
 AT_15K = {"epochs": 30, "lr": 0.06, "clean_epochs": 3, "transforms": MILD}
 AT_2K = {"epochs": 15, "lr": 0.03, "clean_epochs": 2, "transforms": STRONG}
+AT_5K = {**AT_2K, "clean_epochs": 1, "transforms": BENT}
 
 
 def _quick(first: type, second: type, slopes: bool = False, epochs: int = 7) -> Recipe:
@@ -64,24 +83,31 @@ def _quick(first: type, second: type, slopes: bool = False, epochs: int = 7) -> 
 
 FORMS: dict[str, dict[str, Recipe]] = {
     "500": {
-        "tower": of(tower((5,), (6, 6, 6)), **BRIEF),
+        "tower": of(max_tower((5,), (6, 6, 6)), **BRIEF),
         "two pools, max and max": of(pooled(FIVE, MaxPool, MaxPool), **BRIEF),
         "two pools, max and mean": of(pooled(FIVE, MaxPool, AvgPool), **BRIEF),
         "two pools, mean and mean": of(FIVE, **BRIEF),
+        "the same, 60 epochs": of(FIVE, 60, 0.08, 12, MILD),
+        "the same, changed less": of(FIVE, 60, 0.08, 12, LIGHT),
+        "the same, changed least": of(FIVE, 60, 0.08, 12, SLIGHT),
+        "the same, not changed": of(FIVE, 60, 0.08, 60),
     },
     "700": {
-        "tower": of(tower((6,), (7, 7, 7, 6)), **BRIEF),
+        "tower": of(max_tower((6,), (7, 7, 7, 6)), **BRIEF),
         "two pools, max and max": of(pooled(SEVEN, MaxPool, MaxPool), **BRIEF),
         "two pools, mean and mean": of(SEVEN, **BRIEF),
     },
     "1k": {
         "tower, max": of(T1, **BRIEF),
         "tower, mean": of(pooled(T1, AvgPool), **BRIEF),
-        "two pools, mean and mean": of(two_pools(6, (11, 11), (13,)), **BRIEF),
-        "tower, max, a sum": of(with_sum(tower((6,), (10, 10, 9, 9))), **BRIEF),
-        "tower, max, two padded": of(tower((6,), (10, 9, 10, 9), num_padded=2), **BRIEF),
+        "two pools, mean and mean": of(two_pools(6, (), (11, 11), (13,)), **BRIEF),
+        "two pools, separable before": of(two_pools(5, (8,), (10, 10), (11,)), **BRIEF),
+        "tower, max, a sum": of(with_sum(max_tower((6,), (10, 10, 9, 9))), **BRIEF),
+        "tower, max, two padded": of(max_tower((6,), (10, 9, 10, 9), num_padded=2), **BRIEF),
         "tower, max, 40 epochs": of(T1, 40, 0.08, 5, MILD),
         "tower, max, 120 epochs": of(T1, 120, 0.08, 8, MILD),
+        "tower, mean, 120 epochs": of(pooled(T1, AvgPool), 120, 0.08, 8, MILD),
+        "tower, mean, 200 epochs": of(pooled(T1, AvgPool), 200, 0.08, 12, MILD),
     },
     "1.5k": {
         "one early, max": of(ONE_EARLY, **AT_15K),
@@ -91,7 +117,29 @@ FORMS: dict[str, dict[str, Recipe]] = {
     "2k-15": {
         "two early, max": of(T2, **AT_2K),
         "two early, mean": of(pooled(T2, AvgPool), **AT_2K),
-        "one early, mean": of(tower((8,), (16, 16, 17, 16), averages=True), **AT_2K),
+        "one early, mean": of(tower(8, (16, 16, 17, 16)), **AT_2K),
+    },
+    "2.5k-15": {
+        "two early, max": of(T25, **AT_2K),
+        "two early, mean": of(pooled(T25, AvgPool), **AT_2K),
+        "one early, mean": of(tower(8, (20, 19, 19, 19)), **AT_2K),
+    },
+    "3k": {
+        "two early, max": of(T3, **AT_2K),
+        "two early, mean": of(pooled(T3, AvgPool), **AT_2K),
+        "one early of 8, mean": of(tower(8, (22, 22, 22, 21)), **AT_2K),
+        "one early of 10, mean": of(tower(10, (22, 21, 21, 21)), **AT_2K),
+    },
+    "5k": {
+        "two early, max": of(T5, **AT_5K),
+        "two early, mean": of(pooled(T5, AvgPool), **AT_5K),
+        "one early of 10, mean": of(tower(10, (31, 31, 30, 30)), **AT_5K),
+        "one early of 12, mean": of(tower(12, (30, 30, 30, 30)), **AT_5K),
+    },
+    "10k": {
+        "two early, max": of(leaky(T10), **AT_5K),
+        "two early, mean": of(pooled(leaky(T10), AvgPool), **AT_5K),
+        "one early of 14, mean": of(leaky(tower(14, (48, 47, 47, 47))), **AT_5K),
     },
     "quick": {
         "max and max": _quick(MaxPool, MaxPool),
@@ -112,14 +160,35 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     for size in options.sizes or FORMS:
+        rows = _measured(size)
+        num_seeds = SEEDS.get(size, 3)
         jobs = [
             (size, form, seed, options.data_dir)
             for form in FORMS[size]
-            for seed in range(1, SEEDS.get(size, 3) + 1)
+            for seed in range(1, num_seeds + 1)
+            if form not in rows
         ]
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
             runs = list(pool.map(_one, jobs))
-        _write(size, [_row(size, form, runs) for form in FORMS[size]])
+        for form in FORMS[size]:
+            if form not in rows:
+                rows[form] = _row(size, form, runs)
+        _write(size, [rows[form] for form in FORMS[size]])
+
+
+def _measured(size: str) -> dict[str, dict]:
+    """Return the rows that are there already, by form."""
+    rows = {row["form"]: row for row in _read() if row["size"] == size}
+    return {
+        form: rows[form]
+        for form, recipe in FORMS[size].items()
+        if form in rows and rows[form]["fingerprint"] == recipe.fingerprint()
+    }
+
+
+def _read() -> list[dict]:
+    path = RESULTS / "forms.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
 def _one(job: tuple[str, str, int, Path | None]) -> dict:
@@ -154,6 +223,7 @@ def _row(size: str, form: str, runs: list[dict]) -> dict:
     recipe = FORMS[size][form]
     totals = trace(recipe.network).totals
     row = {"size": size, "form": form, "n": len(own), "epochs": recipe.epochs}
+    row["fingerprint"] = recipe.fingerprint()
     row.update(num_params=totals.num_params, num_macs=totals.num_macs)
     for name in ("loss", "train_loss", "accuracy"):
         row[f"mean_{name}"] = round(mean(run[name] for run in own), 5)
@@ -164,8 +234,7 @@ def _row(size: str, form: str, runs: list[dict]) -> dict:
 
 def _write(size: str, rows: list[dict]) -> None:
     path = RESULTS / "forms.json"
-    old = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = [row for row in old if row["size"] != size] + rows
+    rows = [row for row in _read() if row["size"] != size] + rows
     rows.sort(key=lambda row: list(FORMS).index(row["size"]))
     split = "15,000 of the training images, trained on the other 45,000, last epoch"
     content = {"command": "python benchmarks/forms.py", "split": split, "rows": rows}

@@ -35,7 +35,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 import torch.nn.functional as F
-from choose_frontier import CANDIDATES
+from choose_frontier import CANDIDATES, max_tower
 from torch import Tensor, nn
 
 from smidgen.data import load_dataset
@@ -49,7 +49,6 @@ from smidgen.network.torch_module import TorchNetwork, to_torch
 from smidgen.network.trace import trace
 from smidgen.network.weights import initial_weights
 from smidgen.randomness import generator
-from smidgen.recipes.frontier import tower
 from smidgen.recipes.recipe import Recipe
 from smidgen.training.evaluation import evaluate
 from smidgen.training.planning import plan
@@ -309,8 +308,8 @@ IDEAS = {
     "base": Idea(),
     "overparametrized": Idea(module=WideNetwork),
     "deskewed": Idea(changed=deskewed),
-    "coordinates": Idea(Network(tower((4,), BODY).layers, (3, 28, 28)), SeesCoordinates),
-    "fixed filters": Idea(tower((9,), BODY), with_fixed_filters),
+    "coordinates": Idea(Network(max_tower((4,), BODY).layers, (3, 28, 28)), SeesCoordinates),
+    "fixed filters": Idea(max_tower((9,), BODY), with_fixed_filters),
 }
 
 

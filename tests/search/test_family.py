@@ -95,8 +95,10 @@ def test_good_small_networks_are_in_the_family(num_params: int, params: dict[str
     [
         ("500", stem(5) | MEANS | {"num_padded": 1, "pool_after": 1} | own(8, 8, 10)),
         ("700", stem(5) | MEANS | {"num_padded": 2, "pool_after": 2} | own(8, 8, 10, 10)),
-        ("1k", stem(6) | MEANS | PADDED | own(10, 9, 10, 9, 10)),
+        ("1k", stem(5, 8, "separable") | MEANS | {"num_padded": 2, "pool_after": 2}
+         | own(10, 10, 11, 10)),
         ("2k", stem(8) | MEANS | PADDED | own(16, 16, 17, 16, 10)),
+        ("5k", stem(12) | MEANS | PADDED | own(30, 30, 30, 30, 10)),
         ("quick", stem(8) | {"stem_kernel": 4, "pool_after": 1, "late_pool": "mean"} | FULL
          | own(16, 24, 20, name="full_width")),
     ],

@@ -14,7 +14,6 @@ from smidgen.network.layers import (
     Flatten,
     GlobalAvgPool,
     LeakyReLU,
-    MaxPool,
     Multiply,
     PReLU,
     SeparableConv,
@@ -33,14 +32,8 @@ from smidgen.recipes.recipe import About, Recipe
 from smidgen.recipes.shared import MNIST_NORMALIZATION
 
 
-def tower(
-    stem: tuple[int, ...],
-    body: tuple[int, ...],
-    num_padded: int = 1,
-    slope: float | None = None,
-    averages: bool = False,
-) -> Network:
-    """Return full convolutions, one pool, separable convolutions, and ten maps averaged.
+def tower(stem: int, body: tuple[int, ...], slope: float | None = None) -> Network:
+    """Return a full convolution, a pool that averages, separable convolutions, and ten maps.
 
     Every convolution is 3x3 and followed by batch norm and an activation. There is no dense layer:
     the last convolution gives one map for each class; the mean of a map, times four, is its score.
@@ -48,35 +41,34 @@ def tower(
     behind it and learns its own.
 
     Args:
-        stem: Output channels of the full convolutions.
-        body: Output channels of the separable convolutions before the last.
-        num_padded: How many of these, from the second on, are padded by one pixel, which buys
-            depth without shrinking the map.
+        stem: Output channels of the full convolution.
+        body: Output channels of the separable convolutions before the last. The second is padded
+            by one pixel, which buys depth without shrinking the map.
         slope: Of the activations below 0; None lets each channel learn its own.
-        averages: Whether the pool averages instead of keeping the largest.
     """
     activation = PReLU() if slope is None else LeakyReLU(slope)
-    layers: list[Layer] = []
-    for width in stem:
-        layers += [Conv(width, 3), BatchNorm(scale=False), activation]
-    layers.append(AvgPool(2) if averages else MaxPool(2))
+    layers: list[Layer] = [Conv(stem, 3), BatchNorm(scale=False), activation, AvgPool(2)]
     for position, width in enumerate(body):
-        layers += _separable(width, activation, padding=int(1 <= position <= num_padded))
+        layers += _separable(width, activation, padding=int(position == 1))
     return Network((*layers, *_head(activation)))
 
 
-def two_pools(stem: int, early: tuple[int, ...], late: tuple[int, ...]) -> Network:
-    """Return a tower of one full convolution and two pools, which average.
-
-    The second pool makes the late maps small enough for few convolutions to see all of the image.
+def two_pools(
+    stem: int, early: tuple[int, ...], middle: tuple[int, ...], late: tuple[int, ...]
+) -> Network:
+    """Return a tower with a second pool, so that few late convolutions see all of the image.
 
     Args:
-        stem: Output channels of the full convolution before the first pool.
-        early: Output channels of the separable convolutions between the pools, padded by one pixel.
-        late: Output channels of those behind the second, without padding.
+        stem: Output channels of the full convolution.
+        early: Output channels of the separable convolutions before the first pool.
+        middle: Of those between the pools, padded by one pixel.
+        late: Of those behind the second pool, before the last.
     """
-    layers: list[Layer] = [Conv(stem, 3), BatchNorm(scale=False), PReLU(), AvgPool(2)]
+    layers: list[Layer] = [Conv(stem, 3), BatchNorm(scale=False), PReLU()]
     for width in early:
+        layers += _separable(width, PReLU())
+    layers.append(AvgPool(2))
+    for width in middle:
         layers += _separable(width, PReLU(), padding=1)
     layers.append(AvgPool(2))
     for width in late:
@@ -94,6 +86,7 @@ def _head(activation: PReLU | LeakyReLU) -> list[Layer]:
     return [*maps, GlobalAvgPool(), Flatten(), Multiply(4.0)]
 
 
+_SLIGHT = (Rotation(3.0), Translation(0.5))
 _MILD = (Rotation(8.0), Scaling(0.9, 1.1), Translation(2.0))
 _STRONG = (Rotation(10.0), Scaling(0.85, 1.15), Translation(2.5))
 _BENT = (*_STRONG, Elastic(0.5))
@@ -136,23 +129,25 @@ def _recipe(
     )
 
 
-_ONE_EARLY_2K = tower((8,), (16, 16, 17, 16), averages=True)
+_TOWER_2K = tower(8, (16, 16, 17, 16))
 RECIPES = (
     _recipe(
         "500",
         500,
-        two_pools(5, (8,), (8,)),
+        two_pools(5, (), (8,), (8,)),
         target=0.9860,
         analysis=(
             "Two pools leave room for maps that are wider than those of a tower of this size "
-            "(6), and pools that average are better than pools that keep the largest."
+            "(6), and pools that average are better than pools that keep the largest. It cannot "
+            "learn its training images by heart, so they are changed little. With the "
+            "augmentation of `smidgen/700`, proven before, it reached 98.597 %."
         ),
-        settings=_Settings(200, 0.08, _MILD, clean_epochs=12),
+        settings=_Settings(200, 0.08, _SLIGHT, clean_epochs=40),
     ),
     _recipe(
         "700",
         700,
-        two_pools(5, (8, 8), (10,)),
+        two_pools(5, (), (8, 8), (10,)),
         target=0.9895,
         analysis=(
             "As `smidgen/500`, one convolution deeper. A tower of 689 parameters, trained for 80 "
@@ -163,18 +158,19 @@ RECIPES = (
     _recipe(
         "1k",
         1_000,
-        tower((6,), (10, 9, 10, 9), averages=True),
+        two_pools(5, (8,), (10, 10), (11,)),
         target=0.9925,
         analysis=(
-            "A pool that averages, and three times the epochs of the version that was proven "
-            "before (a pool that keeps the largest, 40 epochs) and reached 99.158 %."
+            "A separable convolution before the first of two pools. Versions with one pool were "
+            "proven before: one that keeps the largest, 40 epochs, reached 99.158 %, one that "
+            "averages, 120 epochs, 99.225 %."
         ),
         settings=_Settings(120, 0.08, _MILD, clean_epochs=8),
     ),
     _recipe(
         "1.5k",
         1_500,
-        tower((8,), (13, 12, 13, 13), averages=True),
+        tower(8, (13, 12, 13, 13)),
         target=0.9938,
         analysis=(
             "One early convolution is better than two of the same parameters. A version with a "
@@ -185,7 +181,7 @@ RECIPES = (
     _recipe(
         "2k",
         2_000,
-        _ONE_EARLY_2K,
+        _TOWER_2K,
         target=0.9943,
         analysis=(
             "One early convolution and a pool that averages: better than two and a pool that keeps "
@@ -197,7 +193,7 @@ RECIPES = (
     _recipe(
         "2k-15",
         2_000,
-        _ONE_EARLY_2K,
+        _TOWER_2K,
         target=0.9940,
         analysis=(
             "The network of `smidgen/2k` with the settings of `smidgen/3k`. A version with two "
@@ -207,40 +203,49 @@ RECIPES = (
     _recipe(
         "2.5k-15",
         2_500,
-        tower((8, 8), (16, 15, 16, 16)),
+        tower(8, (20, 19, 19, 19)),
         target=0.9940,
-        analysis="The settings of `smidgen/3k`; only the widths differ.",
+        analysis=(
+            "The settings of `smidgen/3k`; only the widths differ. A version with two early "
+            "convolutions and a pool that keeps the largest was proven before: 99.452 % at twice "
+            "the MACs."
+        ),
     ),
     _recipe(
         "3k",
         3_000,
-        tower((8, 8), (18, 18, 18, 20)),
+        tower(10, (22, 21, 21, 21)),
         target=0.9945,
         analysis=(
-            "A slope learned for each channel costs 100 of the 2,948 parameters and lowers the "
-            "loss on `valid` from 0.022 to 0.019; more augmentation, more or fewer clean epochs "
-            "and a higher rate did less."
+            "A slope learned for each channel costs 100 parameters and lowers the loss on `valid` "
+            "from 0.022 to 0.019; more augmentation, more or fewer clean epochs and a higher rate "
+            "did less. A version with two early convolutions and a pool that keeps the largest "
+            "was proven before: 99.471 % at twice the MACs."
         ),
     ),
     _recipe(
         "5k",
         5_000,
-        tower((10, 10), (27, 26, 27, 27)),
+        tower(12, (30, 30, 30, 30)),
         target=0.9950,
         analysis=(
             "From here on capacity is not all: bent images and one clean epoch instead of two "
-            "narrow the gap between the losses in training and on `valid`."
+            "narrow the gap between the losses in training and on `valid`. A version with two "
+            "early convolutions and a pool that keeps the largest was proven before: 99.569 % at "
+            "twice the MACs."
         ),
         settings=_Settings(transforms=_BENT, clean_epochs=1),
     ),
     _recipe(
         "10k",
         10_000,
-        tower((12, 12), (43, 42, 42, 42), slope=0.1),
+        tower(14, (48, 47, 47, 47), slope=0.1),
         target=0.9958,
         analysis=(
             "At this size slopes that are learned learn the training images by heart: the loss on "
-            "`valid` is 0.0153 with them and 0.0134 with a fixed slope."
+            "`valid` is 0.0153 with them and 0.0134 with a fixed slope. A version with two early "
+            "convolutions and a pool that keeps the largest was proven before: 99.593 % at 1.5 "
+            "times the MACs."
         ),
         settings=_Settings(transforms=_BENT, clean_epochs=1),
     ),
