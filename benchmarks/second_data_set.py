@@ -35,7 +35,6 @@ from smidgen.recipes.frontier import RECIPES as FRONTIER
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.smidgen_recipes import QUICK
-from smidgen.report.tables import interval_text
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.evaluation import evaluate
 from smidgen.training.use import logits_of
@@ -147,12 +146,16 @@ def _markdown(rows: list[dict], nearest: float) -> str:
                 continue
             interval = seen["interval"]
             cells += [
-                f"**{100 * seen['mean']:.2f}**",
-                interval_text(interval["low"], interval["high"]) if interval else "–",
-                f"{100 * seen['minimum']:.2f} to {100 * seen['maximum']:.2f}",
+                f"**{100 * seen['mean']:.1f}**",
+                _range(interval["low"], interval["high"]) if interval else "–",
+                _range(seen["minimum"], seen["maximum"]),
             ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 if __name__ == "__main__":
