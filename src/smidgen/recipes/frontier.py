@@ -217,10 +217,10 @@ RECIPES = (
         tower(10, (22, 21, 21, 21)),
         target=0.9945,
         analysis=(
-            "A slope learned for each channel costs 100 parameters and lowers the loss on `valid` "
-            "from 0.022 to 0.019; more augmentation, more or fewer clean epochs and a higher rate "
-            "did less. A version with two early convolutions and a pool that keeps the largest "
-            "was proven before: 99.471 % at twice the MACs."
+            "A version with two early convolutions and a pool that keeps the largest was proven "
+            "before: 99.471 % at twice the MACs. Of that, a slope learned for each channel lowered "
+            "the loss on `valid` from 0.022 to 0.019; more augmentation, more or fewer clean "
+            "epochs and a higher rate did less."
         ),
     ),
     _recipe(
