@@ -249,7 +249,7 @@ def _markdown(rows: list[dict]) -> str:
         "`python benchmarks/forms.py`: forms of one size, all trained alike on 45,000 of the",
         "training images and measured on the other 15,000 after the last epoch; the test set is",
         "never opened. Means over n random seeds with their standard errors. *Mean* and *max*:",
-        "what a pool takes.",
+        "what a pool takes. *Changed*: how far augmentation turns, scales and shifts the images.",
         "",
         "| size | form | parameters | MACs | epochs | n | training loss | loss held out |"
         " accuracy held out |",
