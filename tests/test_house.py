@@ -3,7 +3,6 @@
 import ast
 import importlib
 import re
-import runpy
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "src" / "smidgen").rglob("*.py"))
-LONGEST_MODULE, LONGEST_FUNCTION, MOST_ARGUMENTS, DEEPEST = 300, 50, 7, 3
+LONGEST_FUNCTION, DEEPEST = 50, 3
 BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
 
 
@@ -19,38 +18,25 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT / "src" / "smidgen"))
 
 
-def test_readme_tree_is_true() -> None:
-    """The README's annotated tree is what the files say of themselves."""
-    readme_tree = runpy.run_path(str(ROOT / "scripts" / "readme_tree.py"))
-
-    assert readme_tree["in_readme"]() == readme_tree["tree"](), (
-        "run `python scripts/readme_tree.py --write`"
-    )
-
-
 @pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_module_says_what_it_is_and_stays_short(path: Path) -> None:
-    """Every module opens with a full sentence and has at most 300 lines."""
+def test_module_says_what_it_is(path: Path) -> None:
+    """Every module opens with a full sentence."""
     text = path.read_text(encoding="utf-8")
     doc = ast.get_docstring(ast.parse(text)) or ""
 
     assert re.match(r"[A-Z`a-z].*[.!?:]", doc.split("\n\n")[0].replace("\n", " "))
-    assert len(text.splitlines()) <= LONGEST_MODULE
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_functions_stay_small(path: Path) -> None:
-    """No function has over 50 lines beside its docstring, 7 arguments or 3 levels of blocks."""
+    """No function has over 50 lines beside its docstring or 3 levels of blocks."""
     for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(function, ast.FunctionDef):
             continue
         body = function.body
         has_doc = ast.get_docstring(function) is not None
         first = body[min(1, len(body) - 1)] if has_doc else body[0]
-        arguments = [a for a in function.args.args if a.arg not in ("self", "cls")]
         assert (function.end_lineno or 0) - first.lineno < LONGEST_FUNCTION, function.name
-        if not _is_command(function):
-            assert len(arguments) + len(function.args.kwonlyargs) <= MOST_ARGUMENTS, function.name
         assert _depth(function) <= DEEPEST, function.name
 
 
@@ -96,11 +82,6 @@ def test_project_speaks_of_the_project_alone() -> None:
             if path.suffix in suffixes and "node_modules" not in path.parts:
                 found = forbidden.search(path.read_text(encoding="utf-8", errors="replace"))
                 assert found is None, f"{path}: {found}"
-
-
-def _is_command(function: ast.FunctionDef) -> bool:
-    """Whether it is a command, whose options are arguments."""
-    return any("typer" in ast.unparse(a.annotation) for a in function.args.args if a.annotation)
 
 
 def _depth(node: ast.AST) -> int:
