@@ -23,7 +23,6 @@ from smidgen.runs.record import (
     Protocol,
     Result,
     RunRecord,
-    identity_of,
 )
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.runs.tensors import save_tensors
@@ -123,9 +122,7 @@ def make_run(tiny_recipe: Recipe, tmp_path: Path) -> Callable[..., RunFolder]:
         environment = replace(record.environment, engine=engine)
         data = replace(record.data, name=dataset, sha256=data_sha256)
         record = replace(record, environment=environment, data=data, **changes)
-        identity = identity_of(
-            record.recipe, seed, record.protocol, record.environment, data_sha256
-        )
+        identity = record.spec.identity
         folder = store.partial(run_name(name, seed, identity))
         logits = np.zeros((40, 10), np.float32)
         labels = np.arange(40) % 10

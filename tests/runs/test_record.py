@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 from smidgen.errors import RunError
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs import record as record_module
-from smidgen.runs.record import Environment, EpochRecord, Result, RunRecord, identity_of
+from smidgen.runs.record import (
+    EpochRecord,
+    Result,
+    RunRecord,
+    RunSpec,
+    alike,
+    differences,
+)
 from smidgen.runs.store import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -214,19 +222,20 @@ def test_selection_words() -> None:
     assert "'last epoch' or 'selected on the test set'" in str(caught.value)
 
 
-ENVIRONMENT = Environment("torch", "cpu", 2, {"torch": "2"}, {"cores": "2"})
-
-
-def identity(recipe_: Recipe, **changes: Any) -> str:
-    """Return the identity of a run, changed as asked."""
+def made(recipe_: Recipe, **changes: Any) -> RunSpec:
+    """Return what makes a run of the torch engine, changed as asked."""
     arguments: dict[str, Any] = {
         "recipe": recipe_,
         "seed": 1,
         "protocol": "final",
-        "environment": ENVIRONMENT,
+        "engine": "torch",
+        "threads": 2,
         "data_sha256": "ab",
     }
-    return identity_of(**(arguments | changes))
+    return RunSpec(**(arguments | changes))
+
+
+NATIVE = {"engine": "native", "threads": None}
 
 
 def test_identity_is_what_decides_the_numbers(
@@ -237,26 +246,66 @@ def test_identity_is_what_decides_the_numbers(
         {"recipe": tiny_recipe.replace(epochs=4)},
         {"seed": 2},
         {"protocol": "tune"},
-        {"environment": dataclasses.replace(ENVIRONMENT, engine="native")},
-        {"environment": dataclasses.replace(ENVIRONMENT, device="cuda")},
-        {"environment": dataclasses.replace(ENVIRONMENT, threads=1)},
+        NATIVE,
+        {"device": "cuda"},
+        {"threads": 1},
         {"data_sha256": "cd"},
     ]
-    found = [identity(tiny_recipe), *(identity(tiny_recipe, **change) for change in others)]
+    found = [made(tiny_recipe), *(made(tiny_recipe, **change) for change in others)]
     monkeypatch.setattr(record_module, "RESULTS_VERSION", record_module.RESULTS_VERSION + 1)
-    found.append(identity(tiny_recipe))
+    found.append(made(tiny_recipe))
 
-    assert len(set(found)) == len(others) + 2
-    assert all(len(one) == 64 for one in found)
+    assert len({spec.identity for spec in found}) == len(others) + 2
+    assert all(len(spec.identity) == 64 for spec in found)
 
 
-def test_identity_leaves_out_what_does_not_matter(tiny_recipe: Recipe) -> None:
-    """The recipe's name, versions, hardware and the native engine's threads do not count."""
-    native = dataclasses.replace(ENVIRONMENT, engine="native")
-    elsewhere = dataclasses.replace(ENVIRONMENT, versions={}, hardware={"cores": "64"})
+def test_identity_leaves_out_the_name(tiny_recipe: Recipe) -> None:
+    """A recipe of another name is the same recipe."""
+    assert made(tiny_recipe.replace(name="other")).identity == made(tiny_recipe).identity
 
-    assert identity(tiny_recipe.replace(name="other")) == identity(tiny_recipe)
-    assert identity(tiny_recipe, environment=elsewhere) == identity(tiny_recipe)
-    assert identity(tiny_recipe, environment=native) == identity(
-        tiny_recipe, environment=dataclasses.replace(native, threads=9)
-    )
+
+def test_a_spec_travels(tiny_recipe: Recipe) -> None:
+    """What makes a run arrives in another process as it was sent."""
+    spec = made(tiny_recipe)
+
+    sent = pickle.loads(pickle.dumps(spec))
+
+    assert sent == spec
+    assert sent.identity == spec.identity
+
+
+def test_a_record_says_what_made_it(make_run: MakeRun) -> None:
+    """The spec of a record has the record's identity, and its kind the record's fingerprint."""
+    whole = make_run().record()
+
+    assert whole.spec.identity == whole.identity
+    assert whole.spec.kind == whole.kind
+    assert dataclasses.replace(whole.spec, seed=2).kind == whole.kind
+
+
+def test_alike_is_the_same_but_for_the_seed(tiny_recipe: Recipe) -> None:
+    """Runs of two seeds are alike; what differs in more is named."""
+    spec = made(tiny_recipe)
+    other = made(tiny_recipe, protocol="tune", seed=2, threads=1)
+
+    assert alike(spec.kind, dataclasses.replace(spec, seed=2).kind)
+    assert not alike(spec.kind, other.kind)
+    assert differences(spec.kind, other.kind) == ["protocol", "threads"]
+
+
+def test_lanes_that_are_not_known_fit_any(tiny_recipe: Recipe) -> None:
+    """Other lanes are another kind of runs; a record from before lanes were kept goes with any."""
+    unknown, eight, sixteen = (made(tiny_recipe, **NATIVE, lanes=lanes) for lanes in (None, 8, 16))
+
+    assert not alike(eight.kind, sixteen.kind)
+    assert alike(unknown.kind, eight.kind)
+    assert alike(sixteen.kind, unknown.kind)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"threads": None}, {"lanes": 8}, {"engine": "native"}, {"seed": -1}]
+)
+def test_a_spec_that_cannot_be_is_refused(tiny_recipe: Recipe, changes: dict[str, Any]) -> None:
+    """Torch without threads or with lanes, native with threads, and seeds below 0 are errors."""
+    with pytest.raises(RunError):
+        made(tiny_recipe, **changes)

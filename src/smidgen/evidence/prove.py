@@ -14,7 +14,7 @@ from smidgen.evidence.statements import STAY_EPOCHS, proof_of, why_damaged
 from smidgen.evidence.wording import failures_line
 from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import Protocol, RunRecord, identity_of
+from smidgen.runs.record import Protocol, RunRecord
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.interrupts import stop_on_signal
 from smidgen.training.listener import Listener
@@ -100,8 +100,7 @@ def prove(
     there: dict[int, RunFolder] = {}
     damaged: list[SeedFailure] = []
     for seed in seeds:
-        identity = identity_of(recipe, seed, first.protocol, first.environment, dataset.sha256)
-        folder = store.finished(identity)
+        folder = store.finished(replace(first.spec, seed=seed).identity)
         reason = "" if folder is None else why_damaged(folder)
         if reason:
             damaged.append(SeedFailure(seed, reason))
@@ -143,11 +142,7 @@ def train_teachers(
         missing = [
             seed
             for seed in teacher.seeds
-            if job.store.finished(
-                identity_of(
-                    teacher.recipe, seed, first.protocol, first.environment, first.data.sha256
-                )
-            )
+            if job.store.finished(replace(first.spec, recipe=teacher.recipe, seed=seed).identity)
             is None
         ]
         if not missing:

@@ -8,7 +8,7 @@ from smidgen.errors import RunError, UnknownNameError
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.index import IndexedRun
-from smidgen.runs.record import Protocol
+from smidgen.runs.record import Protocol, RunKind
 from smidgen.runs.store import RunFolder, RunStore
 
 _SHORT = 8
@@ -118,9 +118,9 @@ def runs_of(
 
 def kinds_of(rows: Iterable[IndexedRun]) -> list[list[IndexedRun]]:
     """Return rows grouped so that those of a group differ only in the seed, in order."""
-    kinds: dict[tuple[object, ...], list[IndexedRun]] = defaultdict(list)
+    kinds: dict[RunKind, list[IndexedRun]] = defaultdict(list)
     for row in rows:
-        kinds[_kind(row)].append(row)
+        kinds[row.kind].append(row)
     return list(kinds.values())
 
 
@@ -196,16 +196,3 @@ def _listed(
         texts.append(f"`{_selector(name, rows, kind, first)}` (runs: {len(kind)}{epochs})")
     more = f", ... ({len(kinds) - _MOST_LISTED} more)" if len(kinds) > _MOST_LISTED else ""
     return ", ".join(texts) + more
-
-
-def _kind(row: IndexedRun) -> tuple[object, ...]:
-    threads = row.threads if row.engine == "torch" else None
-    return (
-        row.fingerprint,
-        row.protocol,
-        row.engine,
-        row.device,
-        threads,
-        row.data_sha256,
-        row.results_version,
-    )

@@ -24,7 +24,7 @@ from smidgen.evidence.statistics import (
     t_interval,
     t_test_above,
 )
-from smidgen.runs.record import ON_TEST, EpochRecord, Result, RunRecord
+from smidgen.runs.record import ON_TEST, EpochRecord, Result, RunRecord, differences
 from smidgen.runs.store import RunFolder
 
 STAY_EPOCHS = 5
@@ -159,7 +159,7 @@ def check_alike(records: Sequence[RunRecord]) -> None:
     seeds = [record.seed for record in records]
     for record in records:
         finished_result(record)
-        different = differences_of(records[0], record)
+        different = differences(records[0].kind, record.kind)
         if different:
             raise RunError(
                 f"The runs of `{records[0].recipe.name}` differ in more than the seed: "
@@ -168,28 +168,6 @@ def check_alike(records: Sequence[RunRecord]) -> None:
     if len(set(seeds)) < len(seeds):
         twice = next(seed for seed in seeds if seeds.count(seed) > 1)
         raise RunError(f"Seed {twice} is there twice. Take one run of each seed.")
-
-
-def differences_of(record: RunRecord, other: RunRecord) -> list[str]:
-    """Return in which parts of their identity, beside the seed, two runs differ."""
-    return [
-        name
-        for name, mine in _identity_parts(record).items()
-        if _identity_parts(other)[name] != mine
-    ]
-
-
-def _identity_parts(record: RunRecord) -> dict[str, object]:
-    used = record.environment
-    return {
-        "recipe": record.fingerprint,
-        "protocol": record.protocol,
-        "engine": used.engine,
-        "device": used.device,
-        "threads": used.threads if used.engine == "torch" else None,
-        "data": record.data.sha256,
-        "results version": record.results_version,
-    }
 
 
 def _seed_result(

@@ -60,9 +60,7 @@ def proof_file(kind: Kind) -> str:
     """Return the file of a proof's page: the recipe, how it was run, and digits of what it is."""
     first = kind[0]
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", first.recipe).strip("-.")[:80] or "recipe"
-    threads = first.threads if first.engine == "torch" else None
-    parts = (first.fingerprint, first.device, threads, first.data_sha256, first.results_version)
-    digits = hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+    digits = hashlib.sha256(repr(first.kind).encode()).hexdigest()[:8]
     return f"proof-{slug}-{first.protocol}-{first.engine}-{digits}.html"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from smidgen.errors import RunError
 from smidgen.files import TEMPORARY_SUFFIX
-from smidgen.runs.record import RunRecord
+from smidgen.runs.record import RunKind, RunRecord
 
 INDEX_FILE = ".index.sqlite"
 _VERSION = 1
@@ -87,6 +87,19 @@ class IndexedRun:
     started: str
     identity: str
     results_version: int
+
+    @property
+    def kind(self) -> RunKind:
+        """What it has in common with runs of other seeds."""
+        return RunKind(
+            fingerprint=self.fingerprint,
+            protocol=self.protocol,  # type: ignore[arg-type]  # checked when it is made
+            engine=self.engine,  # type: ignore[arg-type]
+            data_sha256=self.data_sha256,
+            device=self.device,
+            threads=self.threads if self.engine == "torch" else None,
+            results_version=self.results_version,
+        )
 
 
 _COLUMNS = [field.name for field in fields(IndexedRun)]

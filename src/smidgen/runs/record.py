@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from dataclasses import field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -21,7 +23,96 @@ ON_TEST: Final = "selected on the test set"
 """How an origin chooses the epoch that it reports; said wherever such a number is shown."""
 
 Protocol = Literal["tune", "final", "origin"]
+EngineName = Literal["torch", "native"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+@value(RunError)
+class RunChoices:
+    """What decides the numbers of a run beside its recipe and its seed.
+
+    Args:
+        protocol: `tune`, `final` or `origin`.
+        engine: What does the arithmetic.
+        data_sha256: Hash of the data set.
+        device: A torch device.
+        threads: Cores of the torch engine, whose bits depend on them; None for the native one.
+        lanes: Images that the native engine holds side by side, on which its bits depend; None
+            for the torch engine, and where a record from before lanes were kept does not tell.
+        results_version: The `RESULTS_VERSION` that the numbers are of.
+    """
+
+    protocol: Protocol = field(kw_only=True)
+    engine: EngineName = field(kw_only=True)
+    data_sha256: str = field(kw_only=True)
+    device: str = field(default="cpu", kw_only=True)
+    threads: Count | None = field(default=None, kw_only=True)
+    lanes: Count | None = field(default=None, kw_only=True)
+    # made, not declared: a default would be left out of the identity
+    results_version: Count = field(default_factory=lambda: RESULTS_VERSION, kw_only=True)
+
+    def __post_init__(self) -> None:
+        is_torch = self.engine == "torch"
+        if is_torch != (self.threads is not None) or (is_torch and self.lanes is not None):
+            raise RunError(
+                f"A run of the {self.engine} engine does not depend on `threads={self.threads}` "
+                f"and `lanes={self.lanes}`. Name threads for torch and lanes for native."
+            )
+
+
+@value(RunError)
+class RunKind(RunChoices):
+    """What runs that differ only in the seed have in common: hashable, made from spec or record.
+
+    Args:
+        fingerprint: The recipe's.
+    """
+
+    fingerprint: str = field(kw_only=True)
+
+
+@value(RunError)
+class RunSpec(RunChoices):
+    """What makes a run: equal specs, equal numbers. A value that other processes can be sent.
+
+    Args:
+        recipe: What is trained, and how.
+        seed: The random seed.
+    """
+
+    recipe: Recipe
+    seed: Seed
+
+    @property
+    def kind(self) -> RunKind:
+        """Everything but the seed, the recipe by its fingerprint."""
+        choices = {item.name: getattr(self, item.name) for item in fields(RunChoices)}
+        return RunKind(fingerprint=self.recipe.fingerprint(), **choices)
+
+    @cached_property
+    def identity(self) -> str:
+        """64 hexadecimal digits over everything that decides the numbers."""
+        return identity_of(self.kind, self.seed)
+
+
+def differences(one: RunKind, other: RunKind) -> list[str]:
+    """Return, in words, in what two kinds of runs differ; lanes that are not known fit any."""
+    return [
+        _WORDS.get(item.name, item.name.replace("_", " "))
+        for item in fields(RunKind)
+        if (mine := getattr(one, item.name)) != (theirs := getattr(other, item.name))
+        and not (item.name == "lanes" and None in (mine, theirs))
+    ]
+
+
+_WORDS = {"fingerprint": "recipe", "data_sha256": "data"}
+
+
+def alike(one: RunKind, other: RunKind) -> bool:
+    """Return whether runs of two kinds may stand in one sample: the same but for the seed."""
+    return not differences(one, other)
 
 
 @value(RunError)
@@ -206,6 +297,28 @@ class RunRecord:
     source_sha256: str = ""
     teachers: tuple[TeacherUsed, ...] = ()
 
+    @property
+    def spec(self) -> RunSpec:
+        """What makes this run."""
+        return RunSpec(self.recipe, self.seed, **self._choices)
+
+    @property
+    def kind(self) -> RunKind:
+        """What it has in common with runs of other seeds."""
+        return RunKind(fingerprint=self.fingerprint, **self._choices)
+
+    @property
+    def _choices(self) -> dict[str, Any]:
+        used = self.environment
+        return {
+            "protocol": self.protocol,
+            "engine": used.engine,
+            "data_sha256": self.data.sha256,
+            "device": used.device,
+            "threads": used.threads if used.engine == "torch" else None,
+            "results_version": self.results_version,
+        }
+
     def to_json(self) -> str:
         """Return the content of `record.json`: the fields, and `sha256` over all of them."""
         plain = to_plain(self)
@@ -230,24 +343,19 @@ class RunRecord:
         return from_plain(RunRecord, plain, RunError, f"`{path}`")
 
 
-def identity_of(
-    recipe: Recipe, seed: int, protocol: Protocol, environment: Environment, data_sha256: str
-) -> str:
-    """Return what makes two runs the same run: equal identity, equal numbers.
-
-    Thread counts change the bits of the torch engine and not those of the native one.
-    """
+def identity_of(kind: RunKind, seed: int) -> str:
+    """Return what makes two runs the same run: equal identity, equal numbers."""
     parts = {
-        "recipe": recipe.fingerprint(),
+        "recipe": kind.fingerprint,
         "seed": seed,
-        "protocol": protocol,
-        "engine": environment.engine,
-        "device": environment.device,
-        "threads": environment.threads if environment.engine == "torch" else None,
-        "data": data_sha256,
-        "results_version": RESULTS_VERSION,
+        "protocol": kind.protocol,
+        "engine": kind.engine,
+        "device": kind.device,
+        "threads": kind.threads,
+        "data": kind.data_sha256,
+        "results_version": kind.results_version,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _digest(parts)
 
 
 def _digest(plain: dict[str, object]) -> str:

@@ -17,8 +17,8 @@ from smidgen.runs.record import (
     DataUsed,
     Protocol,
     RunRecord,
+    RunSpec,
     TeacherUsed,
-    identity_of,
 )
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.training.environment import describe_environment
@@ -232,10 +232,19 @@ def prepare(
         dataset.invert if is_folder else None,
         dataset.fit if is_folder else None,
     )
+    spec = RunSpec(
+        recipe,
+        seed,
+        protocol=options.protocol,
+        engine=engine,
+        data_sha256=dataset.sha256,
+        device=options.device,
+        threads=threads if engine == "torch" else None,
+    )
     record = RunRecord(
         recipe=recipe,
-        fingerprint=recipe.fingerprint(),
-        identity=identity_of(recipe, seed, options.protocol, environment, dataset.sha256),
+        fingerprint=spec.kind.fingerprint,
+        identity=spec.identity,
         seed=seed,
         protocol=options.protocol,
         environment=environment,
