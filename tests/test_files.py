@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smidgen import files
-from smidgen.errors import StorageError
+from smidgen.errors import StorageError, StorageWarning
 from smidgen.files import (
     locked,
     make_folder,
@@ -244,3 +244,25 @@ def test_a_lock_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pass
 
     assert str(caught.value).startswith(f"Cannot write `{tmp_path / 'file' / '.lock'}`: ")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The body runs, with one warning that says what nobody guards now and what to do."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    ran = False
+
+    with pytest.warns(StorageWarning) as told, locked(tmp_path / "deep" / ".lock", remove=True):
+        ran = True
+
+    assert ran
+    assert [str(each.message) for each in told] == [
+        f"The file system of `{tmp_path / 'deep'}` has no locks, so nothing keeps two processes "
+        "apart there. Run one at a time, or choose another folder."
+    ]

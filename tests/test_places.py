@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from smidgen.errors import StorageError
-from smidgen.places import cache_folder
+from smidgen.places import at_home, cache_folder, folder_from
 
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with a home folder who chose nothing."""
-    for name in ("SMIDGEN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+    for name in ("SMIDGEN_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
 
@@ -22,8 +22,6 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("linux", {"XDG_CACHE_HOME": "/scratch"}, "/scratch/smidgen"),
         ("linux", {"XDG_CACHE_HOME": ""}, "/home/ada/.cache/smidgen"),
         ("darwin", {}, "/home/ada/Library/Caches/smidgen"),
-        ("win32", {}, "/home/ada/AppData/Local/smidgen"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/smidgen"),
         ("linux", {"SMIDGEN_CACHE": "/mine", "XDG_CACHE_HOME": "/scratch"}, "/mine"),
         ("darwin", {"SMIDGEN_CACHE": "/mine"}, "/mine"),
     ],
@@ -53,3 +51,28 @@ def test_no_home_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(error.value) == (
         "This user has no home folder to keep a cache in. Set `SMIDGEN_CACHE` to a folder."
     )
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of .env files and notebooks keep their tilde, which never becomes a folder."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    for name in ("SMIDGEN_CACHE", "SMIDGEN_RUNS", "SMIDGEN_DATA"):
+        monkeypatch.setenv(name, "~/mine")
+        assert folder_from(name) == Path("/home/ada/mine")
+    monkeypatch.setenv("SMIDGEN_DATA", "")
+
+    assert cache_folder() == Path("/home/ada/mine")
+    assert folder_from("SMIDGEN_DATA") is None
+    assert [at_home(text) for text in ("~", "a/~/b", "~no-such-user/x")] == [
+        "/home/ada",
+        "a/~/b",
+        "~no-such-user/x",
+    ]
+
+
+def test_a_tilde_without_a_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no home folder, no folder called `~` is made in its place."""
+    monkeypatch.setattr("os.path.expanduser", lambda text: text)
+
+    with pytest.raises(StorageError, match="`~/runs`: this user has no home folder"):
+        at_home("~/runs")

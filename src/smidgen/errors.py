@@ -75,6 +75,10 @@ class InUseError(StorageError):
     """What another process is working on just now."""
 
 
+class StorageWarning(UserWarning):
+    """A folder that works less well than it should; the command line prints it as a note."""
+
+
 class RunError(SmidgenError, ValueError):
     """A run that is missing, broken or contradicts what was asked."""
 

@@ -9,13 +9,17 @@ import errno
 import hashlib
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from smidgen.errors import InUseError, StorageError
+from filelock import FileLock, Timeout
+
+from smidgen.errors import InUseError, StorageError, StorageWarning
 
 TEMPORARY_SUFFIX = ".partial"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some NFS, Lustre and FUSE mounts
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -64,9 +68,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (a no-op where folders cannot be opened)."""
-    if os.name != "posix":
-        return
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,7 +96,8 @@ def locked(
 ) -> Iterator[None]:
     """Hold a lock that other processes respect while the body runs.
 
-    The lock belongs to the open file, so the system frees it when a process dies.
+    The lock belongs to the open file, so the system frees it when a process dies. Where the
+    file system has no locks, the body runs all the same, and a `StorageWarning` says so.
 
     Args:
         path: The lock file; what a dead process left behind does no harm.
@@ -106,36 +109,31 @@ def locked(
         StorageError: The lock file cannot be made.
         InUseError: Another process holds it.
     """
+    # a soft lock would outlive a killed process; without one we can at least say so
+    lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with storage_errors(path):
         make_folder(path.parent)
-        descriptor = _acquire(path, wait)
-    if descriptor is None:
-        raise InUseError(f"{owner} is in use by another process. Wait for it or stop it.")
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InUseError(
+                f"{owner} is in use by another process. Wait for it or stop it."
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                f"The file system of `{path.parent}` has no locks, so nothing keeps two "
+                "processes apart there. Run one at a time, or choose another folder.",
+                StorageWarning,
+                stacklevel=3,
+            )
     try:
         yield
     finally:
         if remove:
-            with contextlib.suppress(OSError):  # Windows keeps a file that is open
-                path.unlink()
-        os.close(descriptor)
-
-
-def _acquire(path: Path, wait: bool) -> int | None:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _lock(descriptor, wait):
-            os.close(descriptor)
-            return None
-        if _names_it(path, descriptor):
-            return descriptor
-        os.close(descriptor)  # its last holder removed it in the meantime: take the next one
-
-
-def _names_it(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+            path.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -164,8 +162,6 @@ def _reason(error: OSError) -> str:
 
 
 def _is_alive(process_id: int) -> bool:
-    if os.name != "posix":  # on Windows os.kill would end the process
-        return True
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
@@ -173,24 +169,3 @@ def _is_alive(process_id: int) -> bool:
     except OSError:
         return True
     return True
-
-
-if os.name == "posix":
-    import fcntl
-
-    def _lock(descriptor: int, wait: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
-
-else:  # pragma: no cover - Windows
-    import msvcrt
-
-    def _lock(descriptor: int, wait: bool) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True

@@ -2,11 +2,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from smidgen import __version__
-from smidgen.cli import app
+from smidgen.cli import app, main
 from smidgen.errors import SmidgenError
 
 COMMANDS = [
@@ -154,3 +155,26 @@ def test_help_has_examples(shell: Callable[..., object], command: str) -> None:
     assert code == 0
     assert "For example:" in out
     assert f"smidgen {command}" in out.split("For example:")[1]
+
+
+def test_no_folder_called_tilde_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `~` behind `=`, which the shell leaves alone, is the home folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    asked: list[str] = []
+    monkeypatch.setattr("smidgen.cli.app.app", lambda: asked.extend(sys.argv[1:]))
+    words = ["train", "--runs-dir=~/runs", "~/a.json", "--set", "about=~", "--from", "~"]
+    monkeypatch.setattr(sys, "argv", ["smidgen", *words])
+
+    main()
+
+    home = f"{tmp_path}/home"
+    assert asked == [
+        "train",
+        f"--runs-dir={home}/runs",
+        f"{home}/a.json",
+        "--set",
+        "about=~",
+        "--from",
+        home,
+    ]

@@ -1,10 +1,14 @@
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from smidgen.data import Split, assemble
+from smidgen.data import Split, assemble, dataset_stats, draw_stripes, split_valid
 from smidgen.errors import DataError
 
 
@@ -107,3 +111,122 @@ def test_a_data_set_knows_its_shape_and_cannot_be_changed() -> None:
     assert (dataset.num_classes, dataset.image_shape) == (2, (1, 2, 2))
     with pytest.raises(dataclasses.FrozenInstanceError):
         dataset.name = "other"  # type: ignore[misc]
+
+
+def test_the_split_of_60_000_holds_out_5_000_in_proportion() -> None:
+    """Every class gives its share, to the image, and nothing is lost or doubled."""
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    labels = np.repeat(np.arange(10), counts)
+
+    train, valid = split_valid(labels)
+
+    assert (len(train), len(valid)) == (55_000, 5_000)
+    np.testing.assert_array_equal(np.sort(np.concatenate((train, valid))), np.arange(60_000))
+    shares = np.bincount(labels[valid]) - np.array(counts) / 12
+    assert np.abs(shares).max() < 1
+
+
+def test_the_split_is_the_same_forever() -> None:
+    """The indices are pinned, so that runs stay comparable over years."""
+    _, valid = split_valid(np.arange(60_000) % 10)
+
+    assert valid.dtype == np.int64
+    digest = hashlib.sha256(valid.astype("<i8").tobytes()).hexdigest()
+    assert digest == "dc8efdcb5b0b70aa490a1804cf2c697307dd0767896d8330e17122ea14ab0ca2"
+
+
+@pytest.mark.parametrize(
+    ("count", "num_valid", "expected"), [(6, 5000, 1), (600, 5000, 100), (600, 60, 60)]
+)
+def test_small_data_sets_hold_out_at_most_a_sixth(
+    count: int, num_valid: int, expected: int
+) -> None:
+    """The wish is scaled down to a sixth of what there is."""
+    train, valid = split_valid(np.zeros(count, np.int64), num_valid)
+
+    assert (len(train), len(valid)) == (count - expected, expected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=6, max_size=200), st.integers(1, 50))
+def test_any_labels_split_into_sorted_halves_that_cover_all(
+    labels: list[int], num_valid: int
+) -> None:
+    """Indices are sorted, disjoint, complete, as many as wished, and fair to every class."""
+    array = np.array(labels)
+
+    train, valid = split_valid(array, num_valid)
+
+    assert list(train) == sorted(set(train))
+    assert list(valid) == sorted(set(valid))
+    assert sorted([*train, *valid]) == list(range(len(labels)))
+    assert len(valid) == min(num_valid, len(labels) // 6)
+    for label in set(labels):
+        share = labels.count(label) * len(valid) / len(labels)
+        assert abs(int((array[valid] == label).sum()) - share) < 1
+
+
+@pytest.mark.parametrize(
+    ("count", "num_valid", "text"),
+    [
+        (
+            5,
+            1,
+            "5 images are too few to hold out a validation set; at least 6 are needed.",
+        ),
+        (60, 0, "`num_valid` must be at least 1, not 0."),
+    ],
+)
+def test_impossible_wishes_are_refused(count: int, num_valid: int, text: str) -> None:
+    """Too few images, or nothing to hold out."""
+    with pytest.raises(DataError) as caught:
+        split_valid(np.zeros(count, np.int64), num_valid)
+
+    assert str(caught.value) == text
+
+
+def test_stats_equal_what_numpy_computes() -> None:
+    """Counts, mean, standard deviation and range agree with the direct formulas."""
+    dataset = draw_stripes(5000, 30)
+
+    stats = dataset_stats(dataset)
+
+    for part, split in ((stats.train, dataset.train), (stats.test, dataset.test)):
+        pixels = split.images / 255
+        assert part.num_images == len(split)
+        assert part.class_counts == tuple(np.bincount(split.labels))
+        np.testing.assert_allclose(
+            [part.mean, part.std, part.minimum, part.maximum],
+            [pixels.mean(), pixels.std(), pixels.min(), pixels.max()],
+            rtol=1e-12,
+        )
+    assert stats.image_shape == (1, 28, 28)
+    assert stats.sha256 == dataset.sha256
+
+
+def test_a_constant_image_has_no_spread_and_absent_classes_count_zero() -> None:
+    """The standard deviation is exactly 0, and every class has a count."""
+    images = np.full((2, 1, 3, 3), 51, np.uint8)
+    split = Split(images, np.array([2, 2], np.int64))
+
+    stats = dataset_stats(assemble("flat", split, split, ("a", "b", "c", "d")))
+
+    assert stats.train.class_counts == (0, 0, 2, 0)
+    assert (stats.train.mean, stats.train.std) == (0.2, 0.0)
+    assert (stats.train.minimum, stats.train.maximum) == (0.2, 0.2)
+
+
+def test_stats_become_json() -> None:
+    """The plain form has the documented keys and survives JSON."""
+    plain = dataset_stats(draw_stripes(20, 20)).to_dict()
+
+    assert set(plain) == {"name", "sha256", "image_shape", "class_names", "train", "test"}
+    assert set(plain["train"]) == {
+        "num_images",
+        "class_counts",
+        "mean",
+        "std",
+        "minimum",
+        "maximum",
+    }
+    assert json.loads(json.dumps(plain))["train"]["class_counts"] == [2] * 10

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from smidgen.data import Dataset, dataset_stats, fetch_dataset, load_dataset, read_labelled_images
-from smidgen.data.fit import fit_image
-from smidgen.data.places import chosen_folder, dataset_folder, locate
+from smidgen.data.images import fit_image
 from smidgen.data.specs import MNIST
+from smidgen.data.verified import chosen_folder, dataset_folder, locate
 
 pytestmark = pytest.mark.slow
 

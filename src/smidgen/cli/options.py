@@ -1,6 +1,5 @@
 """Options that several commands share, and what they stand for."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,9 +72,10 @@ def _as_setting(option: str, given: list[str]) -> str:
 
 def store_at(runs_dir: Path | None) -> "RunStore":
     """Return the run store of an option, of SMIDGEN_RUNS, or of ./runs."""
+    from smidgen.places import RUNS_VARIABLE, folder_from
     from smidgen.runs.store import RunStore
 
-    return RunStore(runs_dir or Path(os.environ.get("SMIDGEN_RUNS") or "runs"))
+    return RunStore(runs_dir or folder_from(RUNS_VARIABLE) or Path("runs"))
 
 
 def recipe_from(target: str, settings: list[str] | None = None) -> "Recipe":

@@ -14,7 +14,7 @@ from smidgen.cli.tables import percent
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
-    from smidgen.data.fit import Reading
+    from smidgen.data.images import Reading
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunFolder

@@ -1,17 +1,22 @@
 """Where images come from: a name or a folder in, checked arrays with a hash out."""
 
-from smidgen.data.dataset import Dataset, Progress, Split, assemble
-from smidgen.data.fetch import fetch_dataset
-from smidgen.data.fit import Fit, Invert
+from smidgen.data.dataset import (
+    Dataset,
+    DatasetStats,
+    Progress,
+    Split,
+    SplitStats,
+    assemble,
+    dataset_stats,
+    split_valid,
+)
+from smidgen.data.fetch import FetchLimits, fetch_dataset
 from smidgen.data.folders import read_folder, read_images, read_labelled_images
 from smidgen.data.grid import pick_samples, samples_grid, samples_of
-from smidgen.data.images import decode_image, read_image
+from smidgen.data.images import Fit, Invert, decode_image, read_image
 from smidgen.data.load import load_dataset
 from smidgen.data.specs import DATASET_NAMES, DatasetSpec, FileSpec
-from smidgen.data.split import split_valid
-from smidgen.data.stats import DatasetStats, SplitStats, dataset_stats
 from smidgen.data.stripes import draw_stripes
-from smidgen.data.transport import FetchLimits
 
 __all__ = [
     "DATASET_NAMES",

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from smidgen.data.fit import Fit, Invert
+from smidgen.data.images import Fit, Invert
 from smidgen.errors import DataError
 
 Progress = Callable[[str, int, int], None]
@@ -129,3 +130,139 @@ def _hash_contents(train: Split, test: Split, class_names: tuple[str, ...]) -> s
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
     return digest.hexdigest()
+
+
+DEFAULT_NUM_VALID = 5000
+_MAX_VALID_FRACTION = 6  # never more than one image in six
+_KEY = 0x736D696467656E  # "smidgen"; a constant, so that no run's seed moves the split
+
+
+def split_valid(
+    labels: np.ndarray, num_valid: int = DEFAULT_NUM_VALID
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a validation set that has the classes in the training set's proportions.
+
+    The same labels always give the same split, whatever the seed of a run.
+
+    Args:
+        labels: int (N,), N at least 6.
+        num_valid: Images to hold out, at least 1; at most a sixth of all are.
+
+    Returns:
+        Two sorted int64 arrays of indices, training and validation, which together are
+        0 to N - 1. Each class gets its share of the validation set rounded down or up.
+
+    Raises:
+        DataError: Fewer than 6 labels, or `num_valid` below 1.
+    """
+    total = len(labels)
+    if total < _MAX_VALID_FRACTION:
+        raise DataError(
+            f"{total} images are too few to hold out a validation set; "
+            f"at least {_MAX_VALID_FRACTION} are needed."
+        )
+    if num_valid < 1:
+        raise DataError(f"`num_valid` must be at least 1, not {num_valid}.")
+    num_valid = min(num_valid, total // _MAX_VALID_FRACTION)
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = _shares(counts, num_valid)
+    ranks = np.random.Philox(key=_KEY).random_raw(total)
+    held_out: list[np.ndarray] = []
+    for label, share in zip(classes, shares, strict=True):
+        members = np.flatnonzero(labels == label)
+        held_out.append(members[np.argsort(ranks[members], kind="stable")[:share]])
+    valid = np.sort(np.concatenate(held_out))
+    is_train = np.ones(total, bool)
+    is_train[valid] = False
+    return np.flatnonzero(is_train), valid
+
+
+def _shares(counts: np.ndarray, num_valid: int) -> np.ndarray:
+    """Share `num_valid` among the classes by largest remainder, in whole numbers."""
+    exact = counts.astype(np.int64) * num_valid
+    shares, remainders = np.divmod(exact, counts.sum())
+    first = np.argsort(-remainders, kind="stable")[: num_valid - shares.sum()]
+    shares[first] += 1
+    return shares
+
+
+_CHUNK_IMAGES = 4096  # bounds the copy that counting makes to 26 MB for 28x28
+
+
+@dataclass(frozen=True, slots=True)
+class SplitStats:
+    """Numbers of one split; pixels as shares of 255.
+
+    Args:
+        num_images: Images in the split.
+        class_counts: Images per class.
+        mean: Mean over all pixels, in [0, 1].
+        std: Standard deviation over all pixels (dividing by their number).
+        minimum: Smallest pixel.
+        maximum: Largest pixel.
+    """
+
+    num_images: int
+    class_counts: tuple[int, ...]
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStats:
+    """Numbers of a data set.
+
+    Args:
+        name: The data set's name.
+        sha256: Hash of its contents.
+        image_shape: Channels, height, width.
+        class_names: One name per class.
+        train: Numbers of the training split.
+        test: Numbers of the test split.
+    """
+
+    name: str
+    sha256: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    train: SplitStats
+    test: SplitStats
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data with the fields' names as keys, ready for JSON."""
+        return asdict(self)
+
+
+def dataset_stats(dataset: Dataset) -> DatasetStats:
+    """Count classes and measure pixels of both splits, exactly, in whole numbers."""
+    return DatasetStats(
+        name=dataset.name,
+        sha256=dataset.sha256,
+        image_shape=dataset.image_shape,
+        class_names=dataset.class_names,
+        train=_split_stats(dataset.train, dataset.num_classes),
+        test=_split_stats(dataset.test, dataset.num_classes),
+    )
+
+
+def _split_stats(split: Split, num_classes: int) -> SplitStats:
+    histogram = np.zeros(256, np.int64)
+    for start in range(0, len(split), _CHUNK_IMAGES):
+        pixels = split.images[start : start + _CHUNK_IMAGES].reshape(-1)
+        histogram += np.bincount(pixels, minlength=256)
+    levels = np.arange(256)
+    num_pixels = int(histogram.sum())
+    first = int(histogram @ levels)
+    second = int(histogram @ levels**2)
+    variance = (num_pixels * second - first**2) / num_pixels**2
+    present = np.flatnonzero(histogram)
+    return SplitStats(
+        num_images=len(split),
+        class_counts=tuple(np.bincount(split.labels, minlength=num_classes).tolist()),
+        mean=first / num_pixels / 255,
+        std=variance**0.5 / 255,
+        minimum=int(present[0]) / 255,
+        maximum=int(present[-1]) / 255,
+    )

@@ -1,18 +1,31 @@
 """A data set's name in, its verified files in the user's cache out; from mirrors or by import.
 
 Nothing is believed that does not have the pinned size and SHA-256, and nothing stands under
-its final name before it has been verified.
+its final name before it has been verified. A mirror is not trusted with time (connecting,
+silence, slowness, the whole), with size, or with the protocol: https, or http on this machine.
 """
 
+import contextlib
+import http.client
+import ipaddress
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import urlsplit
+import queue
+import re
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urljoin, urlsplit
 
-from smidgen.data.archive import read_archive
 from smidgen.data.dataset import Progress
-from smidgen.data.download import download
-from smidgen.data.places import (
+from smidgen.data.specs import DRAWN_NAME, FOLDER_NAME, DatasetSpec, FileSpec, find_spec
+from smidgen.data.verified import (
     MIRROR_VARIABLE,
     dataset_folder,
     locate,
@@ -21,10 +34,33 @@ from smidgen.data.places import (
     verify,
     ways_to_get,
 )
-from smidgen.data.specs import DRAWN_NAME, FOLDER_NAME, DatasetSpec, FileSpec, find_spec
-from smidgen.data.transport import FetchLimits, MirrorError
-from smidgen.errors import DataError, DataMissingError, DownloadError
-from smidgen.files import locked, write_atomically
+from smidgen.errors import DataError, DataMissingError, DownloadError, StorageError
+from smidgen.files import locked, storage_errors, write_atomically
+
+_CHUNK_BYTES = 64 * 1024
+_MAX_REDIRECTS = 5
+_MAX_ZIP_BYTES = 1 << 30  # the list of entries is read whole, so a file of entries is bounded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchLimits:
+    """How long a mirror may take before it is given up for the next.
+
+    Args:
+        read_seconds: To answer, and between two pieces of data.
+        total_seconds: For one file from one mirror.
+        rate_window_seconds: How often the speed is looked at.
+        min_bytes_per_second: Slowest speed over one such window.
+    """
+
+    read_seconds: float = 20.0
+    total_seconds: float = 1800.0
+    rate_window_seconds: float = 20.0
+    min_bytes_per_second: float = 10_000.0
+
+
+class _MirrorError(Exception):
+    """A mirror that is given up; its text completes "HOST ..."."""
 
 
 def fetch_dataset(
@@ -67,11 +103,11 @@ def fetch_dataset(
         wanted = [file for file in spec.files if not _is_ready(spec, file, folder)]
         if not wanted:
             return folder
-        if source is None or _is_address(source):
+        if source is None or (isinstance(source, str) and "://" in source):
             mirrors = _mirrors(spec) if source is None else [str(source)]
             _download_all(spec, wanted, folder, mirrors, limits or FetchLimits(), progress)
         else:
-            _import_all(spec, wanted, folder, Path(source))
+            _import_all(spec, wanted, folder, Path(source).expanduser())
     return folder
 
 
@@ -101,22 +137,76 @@ def _import_all(spec: DatasetSpec, wanted: Sequence[FileSpec], folder: Path, sou
         write_atomically(folder / file_name, content)
 
 
+def read_archive(spec: DatasetSpec, wanted: Sequence[FileSpec], path: Path) -> dict[str, bytes]:
+    """Read and verify files of a data set from a zip file, in whatever folder inside it.
+
+    Only entries whose last name is a known one are opened, at most the pinned number of bytes
+    is unpacked, and an entry's path is never used as a path.
+
+    Args:
+        spec: The data set.
+        wanted: Which of its files.
+        path: The zip file, at most 1 GiB.
+
+    Returns:
+        Verified content for each wanted file, under the name by which it was found: with
+        `.gz` if packed, without if not.
+
+    Raises:
+        DataMissingError: A wanted file is not in it.
+        DataError: Not an intact zip file, too large, encrypted, or with other bytes.
+    """
+    if path.stat().st_size > _MAX_ZIP_BYTES:
+        raise DataError(f"`{path}` is larger than 1 GiB. Unpack it and give the folder instead.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(_read_entry(archive, spec, file, path) for file in wanted)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # `zipfile` says RuntimeError for an encrypted entry.
+        raise DataError(f"`{path}` is not a zip file that can be read ({error}).") from error
+    except OSError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"`{path}` cannot be read: {error.strerror or error}.") from error
+
+
+def _read_entry(
+    archive: zipfile.ZipFile, spec: DatasetSpec, file: FileSpec, path: Path
+) -> tuple[str, bytes]:
+    for name in file.accepted_names:
+        size = file.size_bytes if name == file.name else file.unpacked_size_bytes
+        entries = [e for e in archive.infolist() if PurePosixPath(e.filename).name == name]
+        # of the right size first, then from the data set's own folder
+        entries.sort(
+            key=lambda e: (e.file_size != size, spec.name not in PurePosixPath(e.filename).parts)
+        )
+        if entries and not entries[0].is_dir():
+            with archive.open(entries[0]) as stream:
+                content = stream.read(size + 1)
+            verify(content, file, f"{path}/{entries[0].filename}")
+            return name, content
+    raise DataMissingError(
+        f"`{path}` has no `{file.name}`, so it does not hold `{spec.name}`. "
+        "Give a folder or zip file with all four files."
+    )
+
+
 def _download_all(
     spec: DatasetSpec,
     wanted: Sequence[FileSpec],
     folder: Path,
-    mirrors: Sequence[str],
+    mirrors: list[str],
     limits: FetchLimits,
     progress: Progress | None,
 ) -> None:
-    mirrors = list(mirrors)
     for file in wanted:
         failures: list[str] = []
         for mirror in tuple(mirrors):
             try:
                 content = _download_verified(mirror, file, folder, limits, progress)
-            except MirrorError as error:
-                failures.append(f"`{urlsplit(mirror).netloc or mirror}` {error}")
+            except _MirrorError as error:
+                host = urlsplit(mirror).netloc.rpartition("@")[2]  # never show a password
+                failures.append(f"`{host or mirror}` {error}")
                 mirrors.append(mirrors.pop(0))  # the next file begins with one that works
                 continue
             write_atomically(folder / file.name, content)
@@ -134,32 +224,223 @@ def _download_verified(
 ) -> bytes:
     """Return the file's bytes, begun anew once if an earlier part turns out to be wrong."""
     partial = _partial(folder, file)
-
-    def on_bytes(done: int) -> None:
-        if progress:
-            progress(file.name, done, file.size_bytes)
-
+    url = f"{mirror.rstrip('/')}/{file.name}"
+    told = progress or (lambda *_: None)
     while True:
-        is_continued = partial.exists()
+        start = partial.stat().st_size if partial.exists() else 0
         try:
-            if not is_continued or partial.stat().st_size < file.size_bytes:
-                download(
-                    f"{mirror.rstrip('/')}/{file.name}", partial, file.size_bytes, limits, on_bytes
-                )
-            return _verified(partial, file)
-        except MirrorError:
-            if not is_continued or partial.exists():
-                raise
+            for have in _continue(url, partial, start, file.size_bytes, limits):
+                told(file.name, have, file.size_bytes)
+            content = partial.read_bytes()
+            verify(content, file, file.name)
+            return content
+        except DataError:
+            partial.unlink(missing_ok=True)
+            if not start:
+                raise _MirrorError(
+                    "sent wrong bytes (their SHA-256 is not the pinned one)"
+                ) from None
+        except _RangeRefusedError:
+            partial.unlink(missing_ok=True)
 
 
-def _verified(partial: Path, file: FileSpec) -> bytes:
-    content = partial.read_bytes() if partial.stat().st_size == file.size_bytes else b""
+class _RangeRefusedError(Exception):
+    """A server that has no such part of the file: what is there cannot be its beginning."""
+
+
+_Pieces = queue.Queue[tuple[int, bytes] | Exception]
+
+
+def _continue(
+    url: str, partial: Path, have: int, size_bytes: int, limits: FetchLimits
+) -> Iterator[int]:
+    """Bring a partial file to its full size, yielding the bytes it holds after each piece.
+
+    A thread of its own asks and reads, and this one waits for what comes with one clock, so
+    that no server can hold it up: not by a slow header, a redirect or a dripping body.
+    """
+    if have >= size_bytes:
+        return
+    check_address(url)
+    pieces, is_over = _Pieces(maxsize=8), threading.Event()
+    asked = (url, have, size_bytes, limits.read_seconds)
+    threading.Thread(target=_receive, args=(pieces, is_over, *asked), daemon=True).start()
     try:
-        verify(content, file, file.name)
-    except DataError:
-        partial.unlink(missing_ok=True)
-        raise MirrorError("sent wrong bytes (their SHA-256 is not the pinned one)") from None
-    return content
+        for position, piece in _paced(pieces, limits):
+            if not piece:
+                raise _MirrorError(f"stopped after {have:,} of {size_bytes:,} bytes")
+            _store(partial, piece[: size_bytes - position], append=position > 0)
+            have = min(position + len(piece), size_bytes)
+            yield have
+            if have == size_bytes:
+                return
+    finally:
+        is_over.set()
+
+
+def _paced(pieces: _Pieces, limits: FetchLimits) -> Iterator[tuple[int, bytes]]:
+    """Yield what comes as long as it comes fast enough."""
+    window_start, window_bytes = time.monotonic(), 0
+    end = window_start + limits.total_seconds
+    while True:
+        left = max(end - time.monotonic(), 0.0)
+        try:
+            piece = pieces.get(timeout=min(limits.read_seconds, left))
+        except queue.Empty:
+            if left < limits.read_seconds:
+                raise _MirrorError(f"took longer than {limits.total_seconds:g} s") from None
+            raise _MirrorError(f"was silent for {limits.read_seconds:g} s") from None
+        if isinstance(piece, Exception):
+            raise piece
+        yield piece
+        window_bytes += len(piece[1])
+        elapsed = time.monotonic() - window_start
+        if elapsed >= limits.rate_window_seconds:
+            if window_bytes < elapsed * limits.min_bytes_per_second:
+                rate = limits.min_bytes_per_second
+                raise _MirrorError(f"is slower than {rate:,.0f} bytes a second")
+            window_start, window_bytes = time.monotonic(), 0
+
+
+def _receive(
+    pieces: _Pieces,
+    is_over: threading.Event,
+    url: str,
+    have: int,
+    size_bytes: int,
+    read_seconds: float,
+) -> None:
+    """Put pieces with their positions in the file, an empty one last, or what went wrong."""
+
+    def put(piece: tuple[int, bytes] | Exception) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                return pieces.put(piece, timeout=1.0)
+        return None
+
+    try:
+        with _open(url, have, read_seconds) as response:
+            position = _agreed_start(response, have, size_bytes)
+            while not is_over.is_set() and (piece := response.read1(_CHUNK_BYTES)):
+                put((position, piece))
+                position += len(piece)
+            put((position, b""))
+    except (_MirrorError, _RangeRefusedError) as error:
+        put(error)
+    except OSError as error:
+        put(_MirrorError(_network_reason(error, read_seconds)))
+    except Exception as error:  # http.client raises nearly anything for what is not HTTP
+        put(_MirrorError(f"does not speak proper HTTP ({type(error).__name__})"))
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves redirects to `_open`: this one's parent reads their bodies, however long."""
+
+    def redirect_request(
+        self, req: object, fp: object, code: int, msg: str, headers: object, newurl: str
+    ) -> None:
+        return None
+
+
+def _open(url: str, start: int, read_seconds: float) -> http.client.HTTPResponse:
+    """Ask for a file from a position on, following at most five redirects, none less safe."""
+    headers = {"User-Agent": "smidgen", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    for _ in range(_MAX_REDIRECTS + 1):
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
+        if _is_loopback(urlsplit(url).hostname or ""):
+            handlers.append(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(url, headers=headers)
+        try:
+            return urllib.request.build_opener(*handlers).open(request, timeout=read_seconds)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+                raise _RangeRefusedError from None
+            target = error.headers.get("Location")
+            if error.code not in (301, 302, 303, 307, 308) or not target:
+                raise _MirrorError(f"answered {error.code}") from None
+        url = checked_redirect(url, target)
+    raise _MirrorError(f"redirects more than {_MAX_REDIRECTS} times")
+
+
+def check_address(url: str) -> None:
+    """Refuse every address but https, and http on this very machine.
+
+    Raises:
+        _MirrorError: Another scheme, no host, or an address that cannot be read.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise _MirrorError(f"has an address that makes no sense ({error})") from None
+    if not host:
+        raise _MirrorError("has an address without a host")
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return
+    raise _MirrorError(f"would be read over `{parts.scheme}`, which is not safe; use https")
+
+
+def checked_redirect(url: str, target: str) -> str:
+    """Return the address that a redirect leads to.
+
+    Raises:
+        _MirrorError: It is not https, and not http from this machine to itself.
+    """
+    try:
+        address = urljoin(url, target)
+        check_address(address)
+        if urlsplit(url).scheme == "https" and urlsplit(address).scheme != "https":
+            raise _MirrorError("would be read over `http`, which is not safe; use https")
+    except (_MirrorError, ValueError) as error:
+        raise _MirrorError(f"redirects to an address that {error}") from None
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _agreed_start(response: http.client.HTTPResponse, asked: int, size_bytes: int) -> int:
+    """Return the position in the file at which the response's body begins."""
+    start = 0
+    if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+        part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if asked == 0 or not part or int(part[1]) != asked:
+            raise _MirrorError("sent another part of the file than was asked for")
+        start = asked
+    elif response.status != http.HTTPStatus.OK:
+        raise _MirrorError(f"answered {response.status}")
+    if response.length is not None and response.length != size_bytes - start:
+        raise _MirrorError(f"offers {start + response.length:,} bytes, not {size_bytes:,}")
+    return start
+
+
+def _network_reason(error: OSError, read_seconds: float) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"has no valid certificate ({cause.verify_message})"
+    if isinstance(cause, TimeoutError):
+        return f"was silent for {read_seconds:g} s"
+    state = "cannot be reached" if isinstance(error, urllib.error.URLError) else "broke off"
+    return f"{state} ({getattr(cause, 'strerror', None) or cause})"
+
+
+def _store(partial: Path, piece: bytes, append: bool) -> None:
+    # Opened for each piece, so that a killed process leaves everything it had received.
+    try:
+        with storage_errors(partial), open(partial, "ab" if append else "wb") as file:
+            file.write(piece)
+    except StorageError:
+        partial.unlink(missing_ok=True)  # to free its space
+        raise
 
 
 def _partial(folder: Path, file: FileSpec) -> Path:
@@ -169,7 +450,3 @@ def _partial(folder: Path, file: FileSpec) -> Path:
 def _mirrors(spec: DatasetSpec) -> list[str]:
     own = os.environ.get(MIRROR_VARIABLE)
     return [f"{own.rstrip('/')}/{spec.name}", *spec.mirrors] if own else list(spec.mirrors)
-
-
-def _is_address(source: str | Path) -> bool:
-    return isinstance(source, str) and "://" in source

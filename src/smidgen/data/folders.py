@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from smidgen.data.dataset import Dataset, Progress, Split, assemble
-from smidgen.data.fit import Fit, Invert, check_options
-from smidgen.data.images import decode_image, import_pillow, read_bytes
+from smidgen.data.images import Fit, Invert, check_options, decode_image, import_pillow, read_bytes
 from smidgen.data.specs import FOLDER_NAME
 from smidgen.errors import DataError, DataMissingError
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from smidgen.data.dataset import Dataset, Progress, Split, assemble, check_labels
-from smidgen.data.fit import Fit, Invert
 from smidgen.data.idx import parse_idx, unpack_gzip
-from smidgen.data.places import (
-    DATA_VARIABLE,
+from smidgen.data.images import Fit, Invert
+from smidgen.data.specs import DRAWN_NAME, FOLDER_NAME, DatasetSpec, FileSpec, find_spec
+from smidgen.data.verified import (
     chosen_folder,
     dataset_folder,
     locate_all,
     read_verified,
 )
-from smidgen.data.specs import DRAWN_NAME, FOLDER_NAME, DatasetSpec, FileSpec, find_spec
 from smidgen.errors import DataError, DataMissingError
+from smidgen.places import DATA_VARIABLE
 
 
 def load_dataset(

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from smidgen.data.dataset import Dataset
-from smidgen.data.fit import Reading
-from smidgen.data.images import import_pillow
+from smidgen.data.images import Reading, import_pillow
 from smidgen.data.load import load_dataset
-from smidgen.data.places import chosen_folder, dataset_folder
 from smidgen.data.specs import DRAWN_NAME, FOLDER_NAME, find_spec
+from smidgen.data.verified import chosen_folder, dataset_folder
 from smidgen.errors import SmidgenError
 from smidgen.report.page import image_uri
 from smidgen.runs.record import RunRecord

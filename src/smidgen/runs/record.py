@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from smidgen.data.fit import Fit, Invert, Reading, reading_of
+from smidgen.data.images import Fit, Invert, Reading, reading_of
 from smidgen.errors import RunError
 from smidgen.recipes.recipe import Recipe
 from smidgen.values import from_plain, to_plain, value

@@ -5,8 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from smidgen.data.dataset import Dataset, Split
-from smidgen.data.split import split_valid
+from smidgen.data.dataset import Dataset, Split, split_valid
 from smidgen.errors import DataError, RecipeError
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import Protocol

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from smidgen.data import Fit, Invert, load_dataset, read_images, read_labelled_images
-from smidgen.data.fit import Reading, reading_of
+from smidgen.data.images import Reading, reading_of
 from smidgen.engines.choose import choose_engine, make_engine
 from smidgen.errors import DataError, RunError
 from smidgen.runs.record import RunRecord

@@ -1,14 +1,12 @@
 """A data set's specification in, verified bytes out: which folders are looked in, and how."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from smidgen.data.specs import DatasetSpec, FileSpec, owner_of
 from smidgen.errors import DataError, DataMissingError
-from smidgen.places import cache_folder
+from smidgen.places import DATA_VARIABLE, cache_folder, folder_from
 
-DATA_VARIABLE = "SMIDGEN_DATA"
 MIRROR_VARIABLE = "SMIDGEN_MIRROR"
 
 
@@ -21,8 +19,8 @@ def chosen_folder(data_dir: Path | None) -> tuple[Path, str] | None:
     """Return the folder the user chose and how (`--data-dir` or `SMIDGEN_DATA`), if any."""
     if data_dir is not None:
         return Path(data_dir), "--data-dir"
-    if from_environment := os.environ.get(DATA_VARIABLE):
-        return Path(from_environment), DATA_VARIABLE
+    if from_environment := folder_from(DATA_VARIABLE):
+        return from_environment, DATA_VARIABLE
     return None
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from smidgen.data.places import dataset_folder, verify
 from smidgen.data.specs import MNIST
+from smidgen.data.verified import dataset_folder, verify
 from smidgen.errors import DataError, StorageError
 from smidgen.places import cache_folder
 
@@ -16,8 +16,6 @@ from smidgen.places import cache_folder
         ("linux", {}, ".cache/smidgen"),
         ("linux", {"XDG_CACHE_HOME": "{home}/xdg"}, "xdg/smidgen"),
         ("darwin", {}, "Library/Caches/smidgen"),
-        ("win32", {}, "AppData/Local/smidgen"),
-        ("win32", {"LOCALAPPDATA": "{home}/local"}, "local/smidgen"),
         ("linux", {"SMIDGEN_CACHE": "{home}/own"}, "own"),
     ],
 )
@@ -29,7 +27,7 @@ def test_the_cache_is_where_the_platform_keeps_caches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each system has its place, and `SMIDGEN_CACHE` is taken as it stands."""
-    for name in ("SMIDGEN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+    for name in ("SMIDGEN_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(home=tmp_path))
