@@ -21,7 +21,6 @@ from choose_quick import TWO_POOLS
 
 from smidgen.data import load_dataset
 from smidgen.files import write_atomically
-from smidgen.network.blocks import Repeat
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
@@ -34,6 +33,7 @@ from smidgen.network.layers import (
     Multiply,
     PReLU,
     ReLU,
+    Repeat,
     SeparableConv,
 )
 from smidgen.network.network import Network

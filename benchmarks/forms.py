@@ -37,8 +37,7 @@ from choose_frontier import (
 from smidgen.data import load_dataset
 from smidgen.data.dataset import Dataset
 from smidgen.files import write_atomically
-from smidgen.network.blocks import Residual
-from smidgen.network.layers import AvgPool, MaxPool
+from smidgen.network.layers import AvgPool, MaxPool, Residual
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.recipes.augmentation import Rotation, Translation

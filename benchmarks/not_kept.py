@@ -42,9 +42,8 @@ from smidgen.data import load_dataset
 from smidgen.data.dataset import Split
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.files import write_atomically
-from smidgen.network.graph import Node
 from smidgen.network.layers import BatchNorm, Conv, SeparableConv
-from smidgen.network.network import Network
+from smidgen.network.network import Network, Node
 from smidgen.network.torch_module import TorchNetwork, to_torch
 from smidgen.network.trace import trace
 from smidgen.network.weights import initial_weights

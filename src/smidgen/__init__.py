@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from smidgen.evidence.ablate import AblateOptions, Variant, ablate
     from smidgen.evidence.compare import compare
     from smidgen.evidence.prove import ProveOptions, prove
-    from smidgen.network.from_torch import from_torch
     from smidgen.network.network import Network
     from smidgen.network.review import review
     from smidgen.network.torch_module import to_torch
     from smidgen.network.trace import trace
+    from smidgen.reading.from_torch import from_torch
     from smidgen.recipes.catalogue import RECIPES, get_recipe
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.record import RunRecord
@@ -31,7 +31,7 @@ _HOMES = {
     "Network": "network.network",
     "trace": "network.trace",
     "to_torch": "network.torch_module",
-    "from_torch": "network.from_torch",
+    "from_torch": "reading.from_torch",
     "review": "network.review",
     "Recipe": "recipes.recipe",
     "RECIPES": "recipes.catalogue",

@@ -50,3 +50,8 @@ def at_home(text: str) -> str:
     if expanded == "~" or expanded.startswith("~/"):
         raise StorageError(f"`{text}`: this user has no home folder. Write the whole path.")
     return expanded
+
+
+def is_python_target(text: str) -> bool:
+    """Return whether a command's target means a Python file."""
+    return text.endswith(".py") or ".py:" in text

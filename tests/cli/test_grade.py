@@ -10,8 +10,8 @@ import pytest
 from smidgen.cli import inspected
 from smidgen.errors import InterruptedRunError, NetworkError, RecipeError
 from smidgen.evidence.grade import Grade, Submission, grades, submissions
-from smidgen.network.python_file import FileModel
-from smidgen.network.watched import Watched
+from smidgen.reading.python_file import FileModel
+from smidgen.reading.watched import Watched
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.runs.store import RunFolder
 

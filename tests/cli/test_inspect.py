@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from smidgen.cli.inspect import inspect
 from smidgen.errors import NetworkError, SmidgenError, UnknownNameError
 from smidgen.network.network import Network
-from smidgen.network.python_file import FileModel
 from smidgen.network.trace import trace
-from smidgen.network.watched import Watched
+from smidgen.reading.python_file import FileModel
+from smidgen.reading.watched import Watched
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
 
-STUDENTS = Path(__file__).parent.parent / "network" / "students.py"
+STUDENTS = Path(__file__).parent.parent / "reading" / "students.py"
 app = typer.Typer()
 app.command()(inspect)
 
@@ -254,7 +254,7 @@ def test_files_are_made_before_any_is_written(tmp_path: Path, monkeypatch: pytes
     def broken(*arguments: object) -> bytes:
         raise NetworkError("no")
 
-    monkeypatch.setattr("smidgen.network.spreadsheet.workbook", broken)
+    monkeypatch.setattr("smidgen.report.spreadsheet.workbook", broken)
 
     run("smidgen/quick", "--svg", tmp_path / "a.svg", "--xlsx", tmp_path / "a.xlsx")
 

@@ -29,7 +29,7 @@ from smidgen.network.layers import (
     ReLU,
 )
 from smidgen.network.network import Network
-from smidgen.network.watched import Watched, WatchedRow
+from smidgen.reading.watched import Watched, WatchedRow
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe

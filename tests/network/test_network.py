@@ -4,23 +4,27 @@ from collections.abc import Iterable
 import pytest
 
 from smidgen.errors import NetworkError
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual, Unreached
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     Multiply,
     PReLU,
     ReLU,
+    Repeat,
+    Residual,
     SampleNorm,
     SeparableConv,
+    Unreached,
 )
 from smidgen.network.network import Network
 from smidgen.values import json_schema, to_plain

@@ -1,19 +1,22 @@
 import pytest
 
-from smidgen.network.blocks import Branches, Layer, Residual, Unreached
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAvgPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     Multiply,
     ReLU,
+    Residual,
     SampleNorm,
+    Unreached,
 )
 from smidgen.network.network import Network
 from smidgen.network.review import Remark, review

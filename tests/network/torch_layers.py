@@ -4,20 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     PReLU,
     ReLU,
+    Repeat,
+    Residual,
     SeparableConv,
 )
 from smidgen.network.network import Network

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from smidgen.network.graph import Node
 from smidgen.network.layers import AvgPool, Dropout, Flatten, GlobalAvgPool
-from smidgen.network.network import Network
+from smidgen.network.network import Network, Node
 from smidgen.network.torch_module import TorchNetwork, to_torch
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES

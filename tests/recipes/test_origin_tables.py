@@ -1,7 +1,6 @@
 import pytest
 
-from smidgen.network.blocks import Layer
-from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, MaxPool, ReLU
+from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, Layer, MaxPool, ReLU
 from smidgen.network.network import Network
 from smidgen.network.trace import Row, trace
 from smidgen.recipes.catalogue import RECIPES

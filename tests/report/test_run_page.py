@@ -9,8 +9,16 @@ import pytest
 from smidgen.data import Dataset
 from smidgen.errors import ReportError, RunError
 from smidgen.evidence.label_errors import MNIST_SHA256
-from smidgen.network.blocks import Branches, Unreached
-from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, ReLU
+from smidgen.network.layers import (
+    BatchNorm,
+    Branches,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    ReLU,
+    Unreached,
+)
 from smidgen.network.network import Network
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.parts import Budget, Cosine, Plateau

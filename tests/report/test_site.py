@@ -205,7 +205,7 @@ def test_new_code_makes_every_page_anew(
     "changed",
     [
         "evidence/wording.py",
-        "network/diagram.py",
+        "report/diagram.py",
         "recipes/era_s7.py",
         "report/templates/page.css",
         "training/schedules.py",

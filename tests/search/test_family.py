@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 
 from smidgen.errors import NetworkError
-from smidgen.network.mutate import SizeLimits
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import get_recipe
+from smidgen.search.edits import SizeLimits
 from smidgen.search.family import sized, suggest_design
 from smidgen.search.journal import import_optuna
 

@@ -108,7 +108,7 @@ def _check(
     from smidgen.cli.targets import DEFAULT_LIKE
     from smidgen.evidence.check import check as hold
     from smidgen.evidence.limits import limits_of, void_target
-    from smidgen.network.python_file import Limits as FileLimits
+    from smidgen.reading.python_file import Limits as FileLimits
 
     settled = recipe_from(like or DEFAULT_LIKE)
     found = find(target, settled.network.input_shape, FileLimits(), runs_dir)

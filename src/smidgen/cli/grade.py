@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from smidgen.evidence.grade import Grade, Submission
     from smidgen.evidence.limits import Limits
     from smidgen.evidence.proof import Proof
-    from smidgen.network.python_file import Limits as FileLimits
+    from smidgen.reading.python_file import Limits as FileLimits
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunStore
 
@@ -74,7 +74,7 @@ def grade(
         smidgen grade submissions --min-accuracy 99.4 --prove 5 --like eva4-s5/5 --csv
     """
     from smidgen.evidence.grade import grades, passed_over, submissions
-    from smidgen.network.python_file import Limits as FileLimits
+    from smidgen.reading.python_file import Limits as FileLimits
 
     if as_csv and as_json:
         raise typer.BadParameter("not together with --json.", param_hint="'--csv'")

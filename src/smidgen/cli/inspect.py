@@ -54,7 +54,7 @@ def inspect(
         smidgen inspect last --json
     """
     from smidgen.cli.inspected import find, page
-    from smidgen.network.python_file import Limits
+    from smidgen.reading.python_file import Limits
 
     limits = Limits(time_limit, round(memory_limit * 2**30))
     found = find(target, _shape(input_shape), limits, runs_dir)
@@ -87,11 +87,11 @@ def _write_files(
         )
     contents: dict[Path, bytes] = {}  # all are made before the first is written
     if svg is not None:
-        from smidgen.network.diagram import diagram
+        from smidgen.report.diagram import diagram
 
         contents[svg] = diagram(found.network, found.name).encode()
     if xlsx is not None:
-        from smidgen.network.spreadsheet import workbook
+        from smidgen.report.spreadsheet import workbook
 
         contents[xlsx] = workbook(found.network, found.name, max_params)
     for path, content in contents.items():

@@ -10,11 +10,12 @@ from smidgen.cli.tables import table
 from smidgen.cli.totals import totals_table
 from smidgen.errors import NetworkError, UnknownNameError
 from smidgen.network.network import Network
-from smidgen.network.python_file import Limits, is_python_target, read_python_file
 from smidgen.network.review import Remark, review
 from smidgen.network.shapes import show_shape
 from smidgen.network.trace import trace
-from smidgen.network.watched import Watched
+from smidgen.places import is_python_target
+from smidgen.reading.python_file import Limits, read_python_file
+from smidgen.reading.watched import Watched
 from smidgen.recipes.recipe import Recipe
 from smidgen.values import from_json, to_plain
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from smidgen.cli.options import recipe_from, with_settings
-from smidgen.network.python_file import Limits as FileLimits
-from smidgen.network.python_file import is_python_target
+from smidgen.places import is_python_target
+from smidgen.reading.python_file import Limits as FileLimits
 
 if TYPE_CHECKING:
     from smidgen.cli.inspected import Inspected

@@ -77,7 +77,7 @@ def _for_network(base: "Recipe", target: str, runs_dir: Path | None) -> "tuple[R
     from smidgen.cli.inspected import find
     from smidgen.cli.targets import shown_name
     from smidgen.errors import NetworkError
-    from smidgen.network.python_file import Limits
+    from smidgen.reading.python_file import Limits
 
     found = find(target, base.network.input_shape, Limits(), runs_dir)
     if found.network is None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from smidgen.engines.torch_dropout import PlannedDropout
 from smidgen.engines.torch_loss import training_loss
-from smidgen.network.graph import Node
+from smidgen.network.network import Node
 from smidgen.network.torch_module import to_torch
 from smidgen.recipes.recipe import Recipe
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from smidgen.evidence.limits import LAYER_WORDS
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
+from smidgen.network.layers import Branches, Layer, Repeat, Residual
 from smidgen.network.network import Network
 from smidgen.network.shapes import MAP, Shape
 from smidgen.network.trace import trace
-from smidgen.network.watched import Watched
+from smidgen.reading.watched import Watched
 
 _TORCH_KINDS = {
     "conv2d": "conv",

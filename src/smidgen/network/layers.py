@@ -3,17 +3,16 @@
 Nothing here needs torch; the torch module, the generated C and the tables all read these values.
 """
 
-from dataclasses import field
+from dataclasses import MISSING, field, fields
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from smidgen.errors import NetworkError
-from smidgen.network.base import LayerBase
-from smidgen.network.pools import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from smidgen.network.shapes import (
     MAP,
+    NonNegative,
     Padding,
     Positive,
     Shape,
@@ -27,7 +26,7 @@ from smidgen.network.shapes import (
     window_of,
     with_bias,
 )
-from smidgen.values import value
+from smidgen.values import complete, value
 
 __all__ = [
     "AvgPool",
@@ -47,6 +46,116 @@ __all__ = [
     "SampleNorm",
     "SeparableConv",
 ]
+
+
+class LayerBase:
+    """What every layer answers; the defaults are those of an elementwise layer."""
+
+    label: ClassVar[str] = ""
+    """How tensors and rows of this kind are named: `conv1`, `conv2`, ..."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the output's shape, without the batch; raises NetworkError if it does not fit."""
+        return shape
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        """Return the arrays the layer owns for an input of this shape."""
+        return ()
+
+    def macs(self, shape: Shape) -> int:
+        """Return the multiply-accumulates for one image (convolutions and dense layers only)."""
+        return 0
+
+    def window(self, shape: Shape) -> Window | None:
+        """Return how far an output looks, or None for elementwise layers."""
+        return None
+
+    def __repr__(self) -> str:
+        """Return the layer as one would write it: defaults left out."""
+        shown = []
+        for item in fields(self):  # type: ignore[arg-type]  # every layer is a dataclass
+            given = getattr(self, item.name)
+            if item.default is MISSING:
+                shown.append(repr(given))
+            elif item.repr and given != item.default:
+                shown.append(f"{item.name}={given!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class _Pool(LayerBase):
+    kernel_size: Size
+    stride: Positive | None
+    padding: Padding
+
+    def output_shape(self, shape: Shape) -> Shape:
+        need_map(shape)
+        window = self.window(shape)
+        for axis in range(2):
+            if 2 * max(window.before[axis], window.after[axis]) > window.kernel[axis]:
+                raise NetworkError(
+                    f"`padding` {self.padding} is more than half the kernel "
+                    f"{window.kernel[0]}x{window.kernel[1]}"
+                )
+        return (shape[0], *window.output_size(shape))
+
+    def window(self, shape: Shape) -> Window:
+        stride = pair(self.kernel_size) if self.stride is None else self.stride
+        return window_of(self.kernel_size, stride, self.padding, shape)
+
+
+@value(NetworkError)
+class MaxPool(_Pool):
+    """The largest value of each window; incomplete windows at the far edges are dropped.
+
+    `stride` None means the kernel size. Padded cells never win.
+    """
+
+    label = "maxpool"
+    kernel_size: Size
+    stride: Positive | None = None
+    padding: Padding = 0
+    kind: Literal["max_pool"] = field(default="max_pool", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class AvgPool(_Pool):
+    """The mean of each window; incomplete windows at the far edges are dropped.
+
+    `stride` None means the kernel size. Padded cells count as zeros if padding is a number
+    (PyTorch) and do not count if it is "same" (Keras).
+    """
+
+    label = "avgpool"
+    kernel_size: Size
+    stride: Positive | None = None
+    padding: Padding = 0
+    kind: Literal["avg_pool"] = field(default="avg_pool", kw_only=True, repr=False)
+
+
+class _GlobalPool(LayerBase):
+    def output_shape(self, shape: Shape) -> Shape:
+        need_map(shape)
+        return (shape[0], 1, 1)
+
+    def window(self, shape: Shape) -> Window:
+        return whole_map(shape)
+
+
+@value(NetworkError)
+class GlobalAvgPool(_GlobalPool):
+    """The mean of each channel's map: (C, H, W) -> (C, 1, 1)."""
+
+    label = "globalavgpool"
+    kind: Literal["global_avg_pool"] = field(default="global_avg_pool", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class GlobalMaxPool(_GlobalPool):
+    """The largest value of each channel's map: (C, H, W) -> (C, 1, 1)."""
+
+    label = "globalmaxpool"
+    kind: Literal["global_max_pool"] = field(default="global_max_pool", kw_only=True, repr=False)
+
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -285,3 +394,77 @@ class Dense(LayerBase):
 
     def macs(self, shape: Shape) -> int:
         return shape[0] * self.out_features
+
+
+@value(NetworkError)
+class Branches(LayerBase):
+    """Parallel paths from one input, concatenated over channels in the order given.
+
+    An empty path passes its input on.
+    """
+
+    label = "concat"
+    branches: Annotated[tuple[tuple["Layer", ...], ...], Field(min_length=2)]
+    kind: Literal["branches"] = field(default="branches", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class Residual(LayerBase):
+    """The sum of a body and a shortcut; an empty shortcut passes the input on.
+
+    Source: He et al., Deep Residual Learning, 2015.
+    """
+
+    label = "add"
+    body: Annotated[tuple["Layer", ...], Field(min_length=1)]
+    shortcut: tuple["Layer", ...] = ()
+    kind: Literal["residual"] = field(default="residual", kw_only=True, repr=False)
+
+
+@value(NetworkError)
+class Repeat(LayerBase):
+    """A block applied several times with the same weights; each time with norms of its own.
+
+    Source: ruslangrimov, mnist-minimal-model, 2017.
+    """
+
+    label = "repeat"
+    block: Annotated[tuple["Layer", ...], Field(min_length=1)]
+    times: Positive
+    kind: Literal["repeat"] = field(default="repeat", kw_only=True, repr=False)
+
+
+Layer = Annotated[
+    Conv
+    | SeparableConv
+    | BatchNorm
+    | SampleNorm
+    | ReLU
+    | LeakyReLU
+    | PReLU
+    | MaxPool
+    | AvgPool
+    | GlobalAvgPool
+    | GlobalMaxPool
+    | Multiply
+    | Dropout
+    | Flatten
+    | Dense
+    | Branches
+    | Residual
+    | Repeat,
+    Field(discriminator="kind"),
+]
+
+complete(Branches, Residual, Repeat)
+
+
+@value(NetworkError)
+class Unreached:
+    """Layers that a model registers and its forward pass never calls.
+
+    They are counted as dead and never run; `input_shape` is (channels, height, width).
+    """
+
+    input_shape: tuple[NonNegative, ...]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]

@@ -6,7 +6,6 @@ Nothing here is an error; some of the best known small networks break one of the
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from smidgen.network.graph import INPUT, Graph, Node, lower
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
@@ -24,7 +23,7 @@ from smidgen.network.layers import (
     SampleNorm,
     SeparableConv,
 )
-from smidgen.network.network import Network
+from smidgen.network.network import INPUT, Graph, Network, Node, lower
 from smidgen.network.shapes import show_shape
 from smidgen.network.trace import Trace, trace
 

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Residual
-from smidgen.network.graph import INPUT, Node
-from smidgen.network.network import Network
+from smidgen.network.layers import Branches, Residual
+from smidgen.network.network import INPUT, Network, Node
 from smidgen.network.shapes import Window
 from smidgen.network.weights import initial_weights
 

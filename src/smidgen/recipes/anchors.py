@@ -4,7 +4,6 @@ Networks and claims are exact; training settings go as far as a recipe can say t
 notes name what it cannot.
 """
 
-from smidgen.network.blocks import Layer, Repeat
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
@@ -13,10 +12,12 @@ from smidgen.network.layers import (
     Dropout,
     Flatten,
     GlobalAvgPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     PReLU,
     ReLU,
+    Repeat,
     SampleNorm,
     SeparableConv,
 )

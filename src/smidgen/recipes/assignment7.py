@@ -4,13 +4,13 @@ Convolutions without bias; from step 2 on the order is convolution, ReLU, batch 
 Evaluation is normalized by numbers of its own, practically those of the test images.
 """
 
-from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
     BatchNorm,
     Conv,
     Dropout,
     Flatten,
     GlobalAvgPool,
+    Layer,
     MaxPool,
     ReLU,
 )

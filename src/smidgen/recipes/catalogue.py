@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from smidgen.errors import RecipeError, UnknownNameError
+from smidgen.places import is_python_target
 from smidgen.recipes import (
     anchors,
     assignment7,
@@ -59,8 +60,6 @@ def get_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    from smidgen.network.python_file import is_python_target
-
     if is_python_target(name):
         raise RecipeError(
             f"`{name}` is a model, not a recipe: it has no settings. `smidgen inspect` shows it, "

@@ -8,7 +8,6 @@ the repository describe more than the notebooks do; the recipes follow the noteb
 from collections.abc import Callable
 from functools import partial
 
-from smidgen.network.blocks import Layer, Residual, Unreached
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
@@ -16,8 +15,11 @@ from smidgen.network.layers import (
     Dropout,
     Flatten,
     GlobalAvgPool,
+    Layer,
     MaxPool,
     ReLU,
+    Residual,
+    Unreached,
 )
 from smidgen.network.network import Network
 from smidgen.recipes.parts import SGD, Budget, OneCycle

@@ -4,13 +4,13 @@ Every convolution has a bias and the norm follows the activation: convolution, R
 dropout.
 """
 
-from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
     BatchNorm,
     Conv,
     Dropout,
     Flatten,
     GlobalAvgPool,
+    Layer,
     MaxPool,
     ReLU,
 )

@@ -6,13 +6,13 @@ learned in `docs/findings.md`, the proofs in `docs/results/frontier.md`.
 
 from dataclasses import dataclass
 
-from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
     Conv,
     Flatten,
     GlobalAvgPool,
+    Layer,
     LeakyReLU,
     Multiply,
     PReLU,

@@ -4,8 +4,7 @@ The repository holds no log, no weights and no notebook, so its 99.43 % is a cla
 training of our own can judge; it was first written down when dropout was still 0.3.
 """
 
-from smidgen.network.blocks import Layer
-from smidgen.network.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, ReLU
+from smidgen.network.layers import BatchNorm, Conv, Dense, Dropout, Flatten, Layer, MaxPool, ReLU
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Augmentation, Rotation, Translation
 from smidgen.recipes.parts import Adam, Budget, OneCycle

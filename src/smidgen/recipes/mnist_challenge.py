@@ -4,13 +4,14 @@ Keras models. The origin counts the way Keras does, so a solution's stated size 
 running statistics of its batch norms; `ladder.savings` gives what each step saves and costs.
 """
 
-from smidgen.network.blocks import Branches, Layer
 from smidgen.network.layers import (
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
     Flatten,
+    Layer,
     MaxPool,
     ReLU,
     SeparableConv,

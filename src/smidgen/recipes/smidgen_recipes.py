@@ -1,6 +1,5 @@
 """Recipes of our own."""
 
-from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
@@ -8,6 +7,7 @@ from smidgen.network.layers import (
     Dense,
     Flatten,
     GlobalAvgPool,
+    Layer,
     MaxPool,
     PReLU,
     ReLU,

@@ -1,7 +1,15 @@
 """Teachers: over every budget on purpose, for smaller networks to learn from."""
 
-from smidgen.network.blocks import Layer
-from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU
+from smidgen.network.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    Layer,
+    MaxPool,
+    ReLU,
+)
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Augmentation, Rotation, Scaling, Translation
 from smidgen.recipes.parts import AdamW, Linear

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smidgen.network.diagram import diagram
 from smidgen.network.layers import Conv
 from smidgen.network.network import Network
+from smidgen.report.diagram import diagram
 from smidgen.report.style import (
     BLUE,
     CARD,

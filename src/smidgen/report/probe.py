@@ -11,8 +11,8 @@ import numpy as np
 
 from smidgen.data.images import import_pillow
 from smidgen.errors import ReportError
-from smidgen.network.graph import Node
 from smidgen.network.layers import BatchNorm, Dropout, Flatten, LeakyReLU, PReLU, ReLU, SampleNorm
+from smidgen.network.network import Node
 from smidgen.report.page import image_uri
 from smidgen.report.run_view import RunView
 

@@ -9,24 +9,25 @@ may be, mutations find.
 import math
 from dataclasses import dataclass, replace
 
-from smidgen.network.blocks import Branches, Layer, Repeat
-from smidgen.network.edits import HEAD_FACTOR
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Flatten,
     GlobalAvgPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     Multiply,
     PReLU,
     ReLU,
+    Repeat,
     SeparableConv,
 )
-from smidgen.network.mutate import SizeLimits
 from smidgen.network.network import Network
+from smidgen.search.edits import HEAD_FACTOR, SizeLimits
 from smidgen.search.suggesting import Suggests
 
 _POOLS = {"mean": AvgPool(2), "max": MaxPool(2)}

@@ -6,9 +6,9 @@ from typing import Any
 
 from smidgen.engines.choose import EngineChoice
 from smidgen.errors import RunError
-from smidgen.network.mutate import SizeLimits
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RESULTS_VERSION
+from smidgen.search.edits import SizeLimits
 from smidgen.search.settings import BASE
 
 DEFAULT_HOURS = 2.0

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from smidgen.engines.choose import EngineName, choose_engine
 from smidgen.errors import EngineError, NetworkError, SearchError
-from smidgen.network.mutate import fit, mutate
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.randomness import generator, key32
 from smidgen.recipes.parts import Budget, OriginProtocol
 from smidgen.recipes.recipe import About, Recipe
+from smidgen.search.edits import fit, mutate
 from smidgen.search.family import FIRST_DESIGN, Design, sized, suggest_design
 from smidgen.search.journal import import_optuna
 from smidgen.search.ledger import Candidate, Ledger

@@ -17,7 +17,7 @@ from smidgen.engines.native.compiler import (
 )
 from smidgen.errors import CompilerError
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Repeat, Residual
+from smidgen.network.layers import Branches, Repeat, Residual
 from smidgen.network.network import Network
 
 from .conftest import Answer, data_for, engine_with, largest_error, native_answer, random_tensors

@@ -5,8 +5,7 @@ import pytest
 from smidgen.engines.native.fusing import _fused, stages_of
 from smidgen.engines.native.stages import Activation, Convolve, Pointwise
 from smidgen.network import layers as L
-from smidgen.network.graph import INPUT
-from smidgen.network.network import Network
+from smidgen.network.network import INPUT, Network
 
 
 @pytest.mark.parametrize("training", [True, False])

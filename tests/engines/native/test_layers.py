@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
+from smidgen.network.layers import Branches, Layer, Repeat, Residual
 from smidgen.network.network import Network
 
 HEAD = (L.GlobalAvgPool(), L.Flatten(), L.Dense(5))

@@ -5,13 +5,13 @@ import pytest
 from smidgen.engines.native import obstacles
 from smidgen.engines.native.obstacles import obstacle_to, supports
 from smidgen.errors import CompilerError
-from smidgen.network.blocks import Layer
 from smidgen.network.layers import (
     AvgPool,
     Conv,
     Dense,
     Flatten,
     GlobalAvgPool,
+    Layer,
     MaxPool,
     SeparableConv,
 )

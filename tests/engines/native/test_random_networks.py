@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from smidgen.errors import NetworkError
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
+from smidgen.network.layers import Branches, Layer, Repeat, Residual
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
 

@@ -21,8 +21,7 @@ from smidgen.engines.native.memory import plan_memory
 from smidgen.engines.native.printing import function_text, program_text, tables_text
 from smidgen.engines.native.segments import Segments, cut
 from smidgen.engines.native.stages import Stages, flat_map
-from smidgen.network.graph import INPUT
-from smidgen.network.network import Network
+from smidgen.network.network import INPUT, Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from smidgen.engines.native.stages import (
     Stages,
 )
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Residual
-from smidgen.network.graph import INPUT, Graph, Node
+from smidgen.network.layers import Branches, Residual
+from smidgen.network.network import INPUT, Graph, Node
 from smidgen.network.shapes import Shape, Window, whole_map
 
 _MOST_CELLS = 16

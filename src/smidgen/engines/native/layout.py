@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smidgen.engines.native.stages import Convolve, Pointwise, Stages
-from smidgen.network.graph import Graph
+from smidgen.network.network import Graph
 from smidgen.network.weights import Tensors
 
 

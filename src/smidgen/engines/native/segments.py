@@ -10,7 +10,7 @@ are too expensive for that: what they make is stored if it is needed again.
 from dataclasses import dataclass
 
 from smidgen.engines.native.stages import Convolve, NormalizeImage, Pointwise, Pool, Stage, Stages
-from smidgen.network.graph import INPUT
+from smidgen.network.network import INPUT
 
 
 @dataclass(frozen=True, slots=True)

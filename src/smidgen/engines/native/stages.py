@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from smidgen.network import layers as L
-from smidgen.network.graph import INPUT, Node
+from smidgen.network.network import INPUT, Node
 from smidgen.network.shapes import Shape, Window, num_elements
 
 Halo = tuple[int, int, int, int]

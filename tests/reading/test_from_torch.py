@@ -12,27 +12,30 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from smidgen.errors import NetworkError
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual, Unreached
-from smidgen.network.from_torch import from_torch
-from smidgen.network.fx_check import check_equal
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     Multiply,
     PReLU,
     ReLU,
+    Repeat,
+    Residual,
+    Unreached,
 )
 from smidgen.network.network import Network
 from smidgen.network.torch_module import to_torch
 from smidgen.network.trace import trace
+from smidgen.reading.from_torch import check_equal, from_torch
 from smidgen.recipes import frontier
 from smidgen.recipes.catalogue import RECIPES
 

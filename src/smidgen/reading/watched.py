@@ -1,4 +1,4 @@
-"""The account of a module that was watched while it ran: what `hooks.watch` gives."""
+"""The account of a module that was watched while it ran: what `watching.watch` gives."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -23,7 +23,7 @@ import numpy as np
 
 from smidgen.errors import NetworkError
 from smidgen.network.network import Network
-from smidgen.network.watched import Watched
+from smidgen.reading.watched import Watched
 
 LARGEST_RESULT_BYTES = 256 * 2**20
 _HINT = 'Put what trains or measures below `if __name__ == "__main__":`.'
@@ -75,11 +75,6 @@ class FileModel:
     notes: tuple[str, ...]
     source: bytes
     source_sha256: str
-
-
-def is_python_target(text: str) -> bool:
-    """Return whether a command's target means a Python file."""
-    return text.endswith(".py") or ".py:" in text
 
 
 def parse_target(text: str) -> Target:
@@ -163,7 +158,7 @@ def weights_sha256(weights: Mapping[str, np.ndarray]) -> str:
 
 def _run_child(request: dict[str, Any], target: Target, limits: Limits) -> int:
     # without -P whatever lies in the current folder would go before Python's own modules
-    child_module = ("-P", "-m", "smidgen.network.python_child")
+    child_module = ("-P", "-m", "smidgen.reading.python_child")
     command = [sys.executable, *child_module, json.dumps(request)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen(

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smidgen.network.from_torch import from_torch
-from smidgen.network.hooks import watch
 from smidgen.network.trace import trace
-from smidgen.network.watched import Watched
+from smidgen.reading.from_torch import from_torch
+from smidgen.reading.watched import Watched
+from smidgen.reading.watching import watch
 
 
 class _Gated(nn.Module):

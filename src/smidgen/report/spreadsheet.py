@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import NetworkError
-from smidgen.network.graph import INPUT, Node
-from smidgen.network.network import Network
+from smidgen.network.network import INPUT, Network, Node
 from smidgen.network.review import review
 from smidgen.network.shapes import MAP
 from smidgen.network.trace import Row, Trace, reaches, trace

@@ -12,9 +12,16 @@ from itertools import pairwise
 from typing import Literal
 
 from smidgen.errors import NetworkError
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
-from smidgen.network.graph import INPUT
-from smidgen.network.layers import BatchNorm, Multiply, SampleNorm
+from smidgen.network.layers import (
+    BatchNorm,
+    Branches,
+    Layer,
+    Multiply,
+    Repeat,
+    Residual,
+    SampleNorm,
+)
+from smidgen.network.network import INPUT
 
 Join = Literal["concat", "add"]
 

@@ -1,10 +1,9 @@
 import pytest
 
 from smidgen.errors import NetworkError
-from smidgen.network.blocks import Branches, Repeat, Residual
-from smidgen.network.graph import INPUT
-from smidgen.network.layers import BatchNorm, Conv, Multiply, ReLU
-from smidgen.network.nesting import Join, Step, nest
+from smidgen.network.layers import BatchNorm, Branches, Conv, Multiply, ReLU, Repeat, Residual
+from smidgen.network.network import INPUT
+from smidgen.reading.nesting import Join, Step, nest
 
 A, B, C, NORM = Conv(1, 1), Conv(2, 1), Conv(3, 1), BatchNorm()
 

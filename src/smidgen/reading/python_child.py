@@ -1,7 +1,9 @@
 """The child process that runs somebody's file: limits first, then the file, then the reading.
 
 It writes `result.json` and `weights.safetensors` into the folder of the request and leaves at
-once, whatever threads or exit handlers the file has started.
+once, whatever threads or exit handlers the file has started. A file that begins with
+`from torchvision import datasets` holds a model all the same: where such a package is missing, a
+stand-in takes its place, and whoever calls something of it hears what is missing.
 """
 
 import importlib.util
@@ -10,15 +12,79 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from smidgen.errors import NetworkError, nearest
-from smidgen.network.python_file import Target, parse_target
+from smidgen.reading.python_file import Target, parse_target
 
 if TYPE_CHECKING:
     from torch import nn
+
+PACKAGES = (
+    "albumentations",
+    "cv2",
+    "matplotlib",
+    "pandas",
+    "PIL",
+    "seaborn",
+    "sklearn",
+    "tensorboard",
+    "torchinfo",
+    "torchsummary",
+    "torchvision",
+    "torchviz",
+    "tqdm",
+    "wandb",
+)
+
+
+class StandIn(ModuleType):
+    """Anything of a missing package: it has every attribute and can do nothing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []
+
+    def __getattr__(self, name: str) -> "StandIn":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return StandIn(f"{self.__name__}.{name}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse."""
+        package = self.__name__.split(".")[0]
+        raise ImportError(f"`{self.__name__}` is used, and `{package}` is not installed here")
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return self()
+
+
+class _Finder(MetaPathFinder, Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.split(".")[0] in PACKAGES:
+            return ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: there is nothing in it."""
+
+
+def install_stand_ins() -> None:
+    """Let missing packages of the list be imported in this process."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.meta_path.append(_Finder())  # asked last, so what is installed is found first
+
 
 _MODULE_NAME = "model_file"
 
@@ -45,8 +111,8 @@ def _read(target: Target, request: dict[str, Any], folder: Path, result: dict[st
     # all that torch needs comes before the file, beside which another `random.py` may stand
     from safetensors.numpy import save_file
 
-    from smidgen.network.from_torch import from_torch
-    from smidgen.network.hooks import watch
+    from smidgen.reading.from_torch import from_torch
+    from smidgen.reading.watching import watch
 
     module, result["name"] = make_module(target)
     shape = tuple(request["input_shape"])
@@ -93,8 +159,6 @@ def make_module(target: Target) -> "tuple[nn.Module, str]":
 
 
 def _run_file(target: Target) -> ModuleType:
-    from smidgen.network import stand_ins
-
     spec = importlib.util.spec_from_file_location(_MODULE_NAME, target.path.absolute())
     assert spec is not None
     assert spec.loader is not None
@@ -102,7 +166,7 @@ def _run_file(target: Target) -> ModuleType:
     sys.modules[_MODULE_NAME] = file
     sys.path.insert(0, str(target.path.absolute().parent))
     sys.argv = [str(target.path)]
-    stand_ins.install()
+    install_stand_ins()
     try:
         spec.loader.exec_module(file)
     except SyntaxError as problem:

@@ -7,12 +7,11 @@ import pytest
 from openpyxl import load_workbook
 
 from smidgen.errors import NetworkError
-from smidgen.network.blocks import Branches
-from smidgen.network.layers import Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU
+from smidgen.network.layers import Branches, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU
 from smidgen.network.network import Network
-from smidgen.network.spreadsheet import workbook
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.report.spreadsheet import workbook
 
 CHAIN = ["smidgen/quick", "mnist-99-4", "era-s7/7", "anchors/1936"]
 JOINED = ["mnist-challenge/inception", "era-s7/as-told"]

@@ -1,40 +1,155 @@
-"""Edits: one thing changed about a sequence of layers, or None where it cannot be.
+"""A network and a random generator in, a different valid network out.
 
-An edit need not give a network: widths may no longer fit each other. `smidgen.network.mutate` asks
-the constructor of `Network`.
+An edit changes one thing about one sequence of layers, at any depth, or gives None where it
+cannot; `mutate` draws edits until one gives a valid network, and `fit` brings it into its limits.
 """
 
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
+from smidgen.errors import NetworkError
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
+    Dropout,
     Flatten,
     GlobalAvgPool,
+    Layer,
     LeakyReLU,
     MaxPool,
     Multiply,
     PReLU,
     ReLU,
+    Repeat,
+    Residual,
+    SampleNorm,
     SeparableConv,
 )
-from smidgen.network.sequences import (
-    Change,
-    Layers,
-    edited_somewhere,
-    flat,
-    mapped,
-    pick,
-    stages,
-    with_layer,
-    without,
-)
+from smidgen.network.network import Network
 from smidgen.network.shapes import Padding, pair
+from smidgen.network.trace import trace
+
+T = TypeVar("T")
+Layers = tuple[Layer, ...]
+Change = Callable[[Layers, np.random.Generator], Layers | None]
+
+_FOLLOWERS = (BatchNorm, SampleNorm, ReLU, LeakyReLU, PReLU, Dropout, Multiply)
+"""What belongs to the convolution before it."""
+
+
+def parts(layer: Layer) -> tuple[Layers, ...]:
+    """Return the sequences inside a layer; none for a plain one."""
+    match layer:
+        case Branches():
+            return layer.branches
+        case Residual():
+            return (layer.body, layer.shortcut)
+        case Repeat():
+            return (layer.block,)
+    return ()
+
+
+def with_parts(layer: Layer, new: Sequence[Layers]) -> Layer:
+    """Return a layer with other sequences inside, in the order of `parts`."""
+    match layer:
+        case Branches():
+            return replace(layer, branches=tuple(new))
+        case Residual():
+            return replace(layer, body=new[0], shortcut=new[1])
+        case Repeat():
+            return replace(layer, block=new[0])
+    return layer
+
+
+def flat(layers: Layers) -> Iterator[Layer]:
+    """Yield every layer at any depth, a block before what is inside it."""
+    for layer in layers:
+        yield layer
+        for part in parts(layer):
+            yield from flat(part)
+
+
+def mapped(layers: Layers, change: Callable[[Layer], Layer]) -> Layers:
+    """Return the layers with each one changed, in the order of `flat`."""
+    changed = []
+    for layer in layers:
+        new = change(layer)
+        inside = parts(new)
+        changed.append(with_parts(new, [mapped(part, change) for part in inside]))
+    return tuple(changed)
+
+
+def edited_somewhere(change: Change) -> Change:
+    """Return a change that happens in one sequence, at whatever depth, chosen at random."""
+
+    def edited(layers: Layers, rng: np.random.Generator) -> Layers | None:
+        chosen = int(rng.integers(_num_sequences(layers)))
+        return _edited(layers, chosen, lambda found: change(found, rng))
+
+    return edited
+
+
+def stages(layers: Layers) -> list[slice]:
+    """Return where each convolution stands with the norms, activations and the like behind it."""
+    found = []
+    for start, layer in enumerate(layers):
+        if not isinstance(layer, Conv | SeparableConv):
+            continue
+        stop = start + 1
+        while stop < len(layers) and isinstance(layers[stop], _FOLLOWERS):
+            stop += 1
+        found.append(slice(start, stop))
+    return found
+
+
+def with_layer(layers: Layers, where: int | slice, layer: Layer) -> Layers:
+    """Return the layers with one in the place of another, or of several."""
+    place = where if isinstance(where, slice) else slice(where, where + 1)
+    return (*layers[: place.start], layer, *layers[place.stop :])
+
+
+def without(layers: Layers, where: slice) -> Layers:
+    """Return the layers but for some."""
+    return (*layers[: where.start], *layers[where.stop :])
+
+
+def pick(things: Sequence[T], rng: np.random.Generator) -> T | None:
+    """Return one of the things, or None if there are none."""
+    return things[int(rng.integers(len(things)))] if things else None
+
+
+def _num_sequences(layers: Layers) -> int:
+    return 1 + sum(_num_sequences(part) for layer in layers for part in parts(layer))
+
+
+def _edited(
+    layers: Layers, number: int, change: Callable[[Layers], Layers | None]
+) -> Layers | None:
+    """Change the sequence of this number: 0 is the outermost, then in the order of `flat`."""
+    if number == 0:
+        return change(layers)
+    number -= 1
+    for at, layer in enumerate(layers):
+        inside = list(parts(layer))
+        for place, part in enumerate(inside):
+            size = _num_sequences(part)
+            if number >= size:
+                number -= size
+                continue
+            new = _edited(part, number, change)
+            if not new:  # most paths must not be empty
+                return None
+            inside[place] = new
+            return with_layer(layers, at, with_parts(layer, inside))
+    return None
+
 
 HEAD_FACTOR = 4.0
 """What a head without a dense layer multiplies its means with; alone they are too small scores."""
@@ -269,3 +384,102 @@ EDITS: tuple[Change, ...] = (
     ),
 )
 """What can happen; widths three times as often, for there are most of them to get right."""
+
+
+_MOST_TRIES = 2000
+"""A change that gives no valid network within the limits is drawn again, so many times."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """How large a network may be, each end included; None is no limit.
+
+    Args:
+        min_params: Parameters at least.
+        max_params: Parameters at most.
+        max_macs: Multiply-accumulates for one image at most.
+    """
+
+    min_params: int = 0
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    def __contains__(self, network: Network) -> bool:
+        return self.distance(network) == 0.0
+
+    def distance(self, network: Network) -> float:
+        """Return how far a network is from being within: a sum of logarithms, 0 inside."""
+        totals = trace(network).totals
+        num_params, far = max(totals.num_params, 1), 0.0
+        if num_params < self.min_params:
+            far += math.log(self.min_params / num_params)
+        if self.max_params is not None and num_params > self.max_params:
+            far += math.log(num_params / self.max_params)
+        if self.max_macs is not None and totals.num_macs > self.max_macs:
+            far += math.log(totals.num_macs / self.max_macs)
+        return far
+
+
+NO_LIMITS = SizeLimits()
+
+
+def mutate(network: Network, rng: np.random.Generator, limits: SizeLimits = NO_LIMITS) -> Network:
+    """Change one thing about a network.
+
+    The generator decides what: a width (of one layer, or of all that share it), a stage more or
+    fewer, a kernel, a padding, a stride, the activation, where and how is pooled, separable or
+    full, shared weights, parallel or residual paths, learned scales, the head. Equal generators
+    give equal networks.
+
+    Raises:
+        NetworkError: 2,000 changes gave nothing within the limits.
+    """
+    for _ in range(_MOST_TRIES):
+        changed = _changed(network, rng)
+        if changed is not None and changed in limits:
+            return changed
+    raise NetworkError(
+        f"No change of {_MOST_TRIES:,} gave a network within {_show(limits)}; this one has "
+        f"{_show_size(network)}. Use wider limits."
+    )
+
+
+def fit(network: Network, rng: np.random.Generator, limits: SizeLimits) -> Network:
+    """Mutate a network until it is within limits, each step nearer; one that is stays as it is.
+
+    Raises:
+        NetworkError: 2,000 changes did not get there.
+    """
+    fitted, far = network, limits.distance(network)
+    for _ in range(_MOST_TRIES):
+        if far == 0.0:
+            return fitted
+        changed = _changed(fitted, rng)
+        if changed is not None and limits.distance(changed) < far:
+            fitted, far = changed, limits.distance(changed)
+    raise NetworkError(
+        f"{_MOST_TRIES:,} changes did not bring {_show_size(network)} to {_show(limits)}, only "
+        f"to {_show_size(fitted)}. Use wider limits or another network."
+    )
+
+
+def _changed(network: Network, rng: np.random.Generator) -> Network | None:
+    """Return a different network, or None where this change is not possible."""
+    layers = EDITS[rng.integers(len(EDITS))](network.layers, rng)
+    if not layers or layers == network.layers:
+        return None
+    try:
+        return replace(network, layers=layers)
+    except NetworkError:
+        return None
+
+
+def _show(limits: SizeLimits) -> str:
+    most = "any number of" if limits.max_params is None else f"{limits.max_params:,}"
+    macs = "" if limits.max_macs is None else f" and at most {limits.max_macs:,} MACs"
+    return f"{limits.min_params:,} to {most} parameters{macs}"
+
+
+def _show_size(network: Network) -> str:
+    totals = trace(network).totals
+    return f"{totals.num_params:,} parameters and {totals.num_macs:,} MACs"

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from smidgen.errors import NetworkError
-from smidgen.network import python_file
-from smidgen.network.python_child import make_module
-from smidgen.network.python_file import (
+from smidgen.network.trace import trace
+from smidgen.places import is_python_target
+from smidgen.reading import python_file
+from smidgen.reading.python_child import make_module
+from smidgen.reading.python_file import (
     Limits,
-    is_python_target,
     parse_target,
     read_python_file,
     weights_sha256,
 )
-from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES
 
 _MAIN = 'Put what trains or measures below `if __name__ == "__main__":`.'
@@ -362,7 +362,7 @@ def test_child_answers_in_json_alone(tmp_path: Path):
     }
 
     subprocess.run(
-        [sys.executable, "-m", "smidgen.network.python_child", json.dumps(request)], check=True
+        [sys.executable, "-m", "smidgen.reading.python_child", json.dumps(request)], check=True
     )
 
     result = json.loads((tmp_path / "result.json").read_text())

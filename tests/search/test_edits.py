@@ -5,13 +5,11 @@ from hypothesis import strategies as st
 
 from smidgen.errors import NetworkError
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Layer, Repeat, Residual
-from smidgen.network.edits import EDITS
-from smidgen.network.mutate import SizeLimits, fit, mutate
+from smidgen.network.layers import Branches, Layer, Repeat, Residual
 from smidgen.network.network import Network
-from smidgen.network.sequences import flat
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.search.edits import EDITS, SizeLimits, fit, flat, mutate
 
 CATALOGUE = sorted(RECIPES)
 QUICK = RECIPES["smidgen/quick"].network

@@ -3,11 +3,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smidgen.network.blocks import Branches, Repeat, Residual, Unreached
-from smidgen.network.boxes import Box, bypassed, lanes, pill, stack
-from smidgen.network.diagram import diagram
 from smidgen.network.layers import (
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
@@ -17,10 +15,14 @@ from smidgen.network.layers import (
     MaxPool,
     Multiply,
     ReLU,
+    Repeat,
+    Residual,
+    Unreached,
 )
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES
+from smidgen.report.diagram import Box, bypassed, diagram, lanes, pill, stack
 
 SVG = "{http://www.w3.org/2000/svg}"
 _HEAD = (GlobalAvgPool(), Flatten(), Dense(10))

@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from smidgen.network.fx_tracing import prepared_copy
 from smidgen.network.shapes import Shape
-from smidgen.network.watched import Watched, WatchedRow
+from smidgen.reading.fx import prepared_copy
+from smidgen.reading.watched import Watched, WatchedRow
 
 
 def watch(
