@@ -5,10 +5,10 @@ when they are first used, so that importing smidgen costs nothing.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from smidgen.data import load_dataset
     from smidgen.engines.plan import EpochPlan
     from smidgen.errors import SmidgenError
@@ -78,13 +78,19 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "__version__",
 ]
 
-try:
-    __version__ = version("smidgen")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "unknown"
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'smidgen' has no attribute {name!r}")
     return getattr(import_module(f"smidgen.{_HOMES[name]}"), name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("smidgen")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "unknown"

@@ -11,9 +11,9 @@ from smidgen.errors import RunError
 from smidgen.evidence import ablate as evidence_ablate
 from smidgen.evidence.proof import Proof
 from smidgen.evidence.prove import prove as evidence_prove
-from smidgen.evidence.worker import Failed
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
+from smidgen.work.jobs import Failed
 
 Shell = Callable[..., Any]
 Make = Callable[..., RunFolder]

@@ -16,10 +16,10 @@ from smidgen.data import Dataset
 from smidgen.evidence.proof import SeedFailure
 from smidgen.evidence.statements import proof_of
 from smidgen.evidence.wording import failures_line
-from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Note, Started
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
+from smidgen.work.jobs import Busy, EpochDone, Failed, Finished, Note, Started
 
 Make = Callable[..., RunFolder]
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,3 +179,36 @@ def test_no_folder_called_tilde_is_made(tmp_path: Path, monkeypatch: pytest.Monk
         "--from",
         home,
     ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    ("moment", "arguments"),
+    [
+        ("smidgen.cli.tables", ["prove", "smidgen/quick"]),
+        ("typer", ["prove", "smidgen/quick"]),
+        ("pydantic", ["prove", "smidgen/quick", "--set", "dataset=stripes"]),
+        ("smidgen.network.network", ["search", "--max-params", "2000", "--study", "study"]),
+        ("smidgen.network.network", ["ablate", "smidgen/quick", "--set", "dataset=stripes"]),
+        ("smidgen.cli.app", ["grade", ".", "--prove", "1", "--max-params", "1000"]),
+        ("smidgen.network.network", ["ladder", "era-s7", "--run"]),
+    ],
+)
+def test_an_interrupt_is_one_line_from_the_first_import_on(
+    moment: str, arguments: list[str], tmp_path: Path
+) -> None:
+    """Ctrl-C ends every command while it still imports, with one line and no traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "smidgen", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any(line.split()[-1] == moment for line in lines)
+        process.send_signal(signal.SIGINT)
+        rest = [line for line in lines if not line.startswith("import time:")]
+
+    assert (rest, process.returncode) == (["error: Interrupted.\n"], 130)

@@ -9,10 +9,10 @@ from rich.console import Console
 from smidgen.cli.search import page
 from smidgen.cli.searching import Board, searching_listener
 from smidgen.evidence.statistics import Interval
-from smidgen.evidence.worker import EpochDone, Failed, Finished, Note, Started, Task
 from smidgen.recipes.recipe import Recipe
 from smidgen.search import FrontRow, SearchOptions, SearchResult, SearchStatus
 from smidgen.search.result import Counts
+from smidgen.work.jobs import EpochDone, Failed, Finished, Note, Started, Task
 
 from .conftest import Shell
 

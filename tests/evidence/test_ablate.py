@@ -19,10 +19,10 @@ from smidgen.evidence.ablation import AblationRow
 from smidgen.evidence.proof import Proof, SeedFailure
 from smidgen.evidence.prove import ProveListener
 from smidgen.evidence.statements import proof_of
-from smidgen.evidence.worker import Finished, Message
 from smidgen.recipes.parts import Adam, Budget, Loss
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
+from smidgen.work.jobs import Finished, Message
 
 Make = Callable[..., RunFolder]
 

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,13 @@ from smidgen.data import Dataset
 from smidgen.errors import BudgetError, RunError
 from smidgen.evidence.proof import Proof
 from smidgen.evidence.prove import ProveListener, ProveOptions, prove
-from smidgen.evidence.worker import EpochDone, Failed, Finished, Message, Started
 from smidgen.files import locked
 from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import Adam, Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.loop import Run
+from smidgen.work.jobs import EpochDone, Failed, Finished, Message, Started
 
 GUARD_SECONDS = 120
 
@@ -55,37 +54,32 @@ def options(workers: int = 1, target: float | None = None) -> ProveOptions:
     return ProveOptions(engine="torch", workers=workers, target=target, stay_epochs=2)
 
 
-def kill_workers() -> None:
-    """Kill every process of the running proof, as the system does when memory runs out."""
-    for child in active_children():
-        child.kill()
+def workers() -> list[int]:
+    """Return the numbers of our own processes that train."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(n) for n in children if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
 
 
-def test_a_proof_is_continued_where_a_worker_died(
+def test_a_proof_survives_the_death_of_its_workers(
     tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
 ) -> None:
-    """A killed process costs its seed alone; asked again, that seed goes on from its epoch."""
+    """A killed process costs nothing: its seed goes on from its epoch in another."""
     store = RunStore(tmp_path / "runs")
 
     def kill_second(message: Message) -> None:
         if isinstance(message, EpochDone) and (message.seed, message.epoch) == (2, 1):
-            kill_workers()
+            for number in workers():
+                os.kill(number, signal.SIGKILL)
 
-    first, again = Heard(kill_second), Heard()
-    broken = prove(tiny_recipe, stripes, store, [1, 2, 3], options(), first.listener())
-    proof = prove(tiny_recipe, stripes, store, [1, 2, 3], options(), again.listener())
+    heard = Heard(kill_second)
+    recipe = tiny_recipe.replace(epochs=20)
+    proof = prove(recipe, stripes, store, [1, 2, 3], options(), heard.listener())
 
-    assert [failure.seed for failure in broken.failures] == [2]
-    assert broken.failures[0].reason == (
-        "its process was killed by SIGKILL; was there enough memory?"
-    )
-    assert first.of(Finished) == [1, 3]
-    assert (again.there, again.missing) == ([1, 3], [2])
-    started = next(message for message in again.messages if isinstance(message, Started))
-    assert started.num_epochs >= 1
+    starts = [m for m in heard.messages if isinstance(m, Started) and m.seed == 2]
+    assert [start.num_epochs >= 1 for start in starts] == [False, True]
     assert proof.failures == ()
     assert [each.seed for each in proof.seeds] == [1, 2, 3]
-    assert active_children() == []
+    assert workers() == []
 
 
 def test_what_is_in_the_store_is_not_trained_again(
@@ -166,7 +160,7 @@ def test_a_proof_is_made_by_several_processes(make_proof: Proof, shared_store: R
     assert {record.environment.engine for record in records} == {"torch"}
     assert len({record.files["model.safetensors"] for record in records}) == 3
     assert make_proof.accuracy.n == 3
-    assert active_children() == []
+    assert workers() == []
 
 
 def test_a_proof_has_the_bits_of_single_runs(

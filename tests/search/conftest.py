@@ -6,13 +6,10 @@ from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from smidgen.evidence import pool
-from smidgen.evidence.worker import Finished, Job, Message, Task
 from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
 from smidgen.recipes.recipe import Recipe
@@ -22,6 +19,8 @@ from smidgen.search import SearchOptions
 from smidgen.search.settings import BASE
 from smidgen.training.listener import Listener
 from smidgen.training.loop import prepare
+from smidgen.work import local
+from smidgen.work.jobs import Finished, Job, Message, Task
 
 NETWORK = Network((Conv(8, 3), BatchNorm(), ReLU(), GlobalAvgPool(), Flatten(), Dense(10)))
 
@@ -36,14 +35,13 @@ class Actor:
     """Says how a run ends, if not as usual."""
     pipes: ClassVar[list[Connection]] = []
 
-    def __init__(self, job: Job, task: Task) -> None:
+    cannot_start = False
+
+    def __init__(self, job: Job, parcel: object, task: Task) -> None:
         self.job = job
         Actor.jobs.append(job)
         self.pipe, self.theirs = Pipe()
         Actor.pipes += [self.pipe, self.theirs]
-        self.process = SimpleNamespace(
-            terminate=lambda: None, kill=lambda: None, join=lambda seconds=None: None
-        )
         self.give(task)
 
     def give(self, task: Task) -> bool:
@@ -52,9 +50,21 @@ class Actor:
         self.theirs.send(Actor.answer(task) or play(self.job, task))
         return True
 
-    def dismiss(self) -> None:
+    def note_life(self, message: object) -> None:
+        """Do nothing: an actor is always alive."""
+
+    def why_hanging(self, waited: float, patience: object) -> str:
+        """Never hang."""
+        return ""
+
+    def send_signal(self, number: int) -> None:
+        """Do nothing: there is no process."""
+
+    def end(self, deadline: float) -> None:
         """Leave the stage."""
         self.pipe.close()
+
+    dismiss = lambda self: self.end(0.0)  # noqa: E731
 
     def last_words(self) -> str:
         """Say how it ended."""
@@ -93,7 +103,7 @@ def _finished(record: RunRecord, loss: float) -> RunRecord:
 def _actors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let actors stand for processes."""
     Actor.made, Actor.jobs, Actor.pipes, Actor.answer = [], [], [], lambda task: None
-    monkeypatch.setattr(pool, "_Worker", Actor)
+    monkeypatch.setattr(local, "_Worker", Actor)
     yield
     for pipe in Actor.pipes:
         pipe.close()

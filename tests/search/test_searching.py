@@ -12,12 +12,12 @@ import pytest
 
 from smidgen.data import Dataset, Split, assemble
 from smidgen.errors import InterruptedRunError, InUseError, SearchError
-from smidgen.evidence import worker
-from smidgen.evidence.worker import Failed, Message, Task
 from smidgen.files import locked
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
 from smidgen.search import SearchListener, SearchOptions, SearchResult, SearchStatus, search
+from smidgen.work import jobs
+from smidgen.work.jobs import Failed, Message, Task
 
 from .conftest import Actor
 
@@ -312,7 +312,7 @@ def test_a_search_really_trains(
     def train(task: Task) -> Message:
         job = Actor.jobs[-1]
         Actor.made.append((task.recipe.fingerprint(), task.recipe.epochs, task.seed))
-        return worker.train_task(job, task, lambda message: None)
+        return jobs.train_task(job, task, lambda message: None)
 
     Actor.answer = train
     result = search(stripes, make_options(epochs=2, num_candidates=2, num_seeds=1))

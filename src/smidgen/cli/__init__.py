@@ -5,15 +5,37 @@ not kept; 130 and 143 interrupted by SIGINT or SIGTERM. Anything else is a bug.
 """
 
 import os
+import signal
 import sys
+import threading
 import warnings
+from types import FrameType
 from typing import Any
 
 _PYTHONS_WARNING = warnings.showwarning
+_LAST_SECONDS = 1.0
+"""A Ctrl-C that something swallowed, as imports may do, ends the command after so long."""
+
+
+class _Interrupted(BaseException):
+    """A Ctrl-C that nobody else waits for: nothing on the way up takes it for an error."""
 
 
 def main() -> None:
     """Run the command line."""
+    interrupt = _Interrupt()
+    try:
+        _run()
+    except BaseException:
+        if not interrupt.came:
+            raise
+    finally:
+        interrupt.forget()
+    if interrupt.came:  # whatever an import made of it
+        interrupt.leave()
+
+
+def _run() -> None:
     from smidgen.cli.app import app
     from smidgen.errors import SmidgenError
 
@@ -54,3 +76,37 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any) 
         print(f"note: {message}", file=sys.stderr)
     else:
         _PYTHONS_WARNING(message, category, *place)
+
+
+class _Interrupt:
+    """A Ctrl-C ends the command with one line, from the first import on.
+
+    Commands that train catch it themselves, to stop in good order.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._is_leaving = threading.Lock()
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is signal.default_int_handler:  # under `nohup` it is ignored
+            signal.signal(signal.SIGINT, self._come)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second one ends it at once
+        sys.unraisablehook = lambda unraisable: None
+        last = threading.Timer(_LAST_SECONDS, self.leave)
+        last.daemon = True
+        last.start()
+        raise _Interrupted
+
+    def forget(self) -> None:
+        """Leave the signal as it was found, for whoever called us from Python."""
+        if not self.came:
+            signal.signal(signal.SIGINT, self._before)
+
+    def leave(self) -> None:
+        """End the process; what it was writing is whole or absent, as after a power failure."""
+        self._is_leaving.acquire()  # never to be released
+        os.write(2, b"error: Interrupted.\n")
+        os._exit(128 + signal.SIGINT)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smidgen.evidence.ablate import AblateListener, Variant
     from smidgen.evidence.ablation import AblationRow
     from smidgen.evidence.prove import ProveListener
-    from smidgen.evidence.worker import Message
+    from smidgen.work.jobs import Message
 
 
 def ablate(
@@ -155,7 +155,7 @@ def _listener(num_variants: int, workers: int | None) -> "AblateListener":
     from smidgen.cli.ablation_page import summary
     from smidgen.cli.proving import proving_listener
     from smidgen.evidence.ablate import AblateListener
-    from smidgen.evidence.worker import Failed
+    from smidgen.work.jobs import Failed
 
     diverged: set[str] = set()
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from smidgen.cli.tables import percent
 from smidgen.engines.choose import num_cores
 from smidgen.evidence.prove import ProveListener
-from smidgen.evidence.worker import Busy, EpochDone, Failed, Finished, Message, Note, Started
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
+from smidgen.work.jobs import Busy, EpochDone, Failed, Finished, Message, Note, Started
 
 _MOST_ROWS = 30
 """A terminal has about so many lines; beyond, the seeds that are done are left out."""

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from smidgen.cli.proving import clock
 from smidgen.cli.tables import percent
-from smidgen.evidence.worker import (
+from smidgen.search import SearchListener, SearchOptions, SearchStatus
+from smidgen.work.jobs import (
     Busy,
     EpochDone,
     Failed,
@@ -20,7 +21,6 @@ from smidgen.evidence.worker import (
     Started,
     Task,
 )
-from smidgen.search import SearchListener, SearchOptions, SearchStatus
 
 _MOST_ROWS = 20
 """A terminal has about so many lines to spare; beyond, the largest networks are shown."""

@@ -8,17 +8,17 @@ from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice, num_cores
 from smidgen.errors import InterruptedRunError, RunError
 from smidgen.evidence.limits import promised_target
-from smidgen.evidence.pool import RunPool
 from smidgen.evidence.proof import Proof, SeedFailure
 from smidgen.evidence.statements import STAY_EPOCHS, proof_of, why_damaged
 from smidgen.evidence.wording import failures_line
-from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import Protocol, RunRecord
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.interrupts import stop_on_signal
 from smidgen.training.listener import Listener
 from smidgen.training.loop import TrainOptions, prepare
+from smidgen.work.jobs import Failed, Finished, Job, Message, Task
+from smidgen.work.local import RunPool
 
 
 @dataclass(frozen=True, slots=True)

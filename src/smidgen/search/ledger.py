@@ -10,9 +10,9 @@ Source: Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020, 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from smidgen.evidence.worker import Task
 from smidgen.recipes.recipe import Recipe
 from smidgen.search.settings import shortened
+from smidgen.work.jobs import Task
 
 _HALVING = 2
 

@@ -9,8 +9,6 @@ from typing import Any
 from smidgen.data.dataset import Dataset, Split
 from smidgen.engines.choose import num_cores
 from smidgen.errors import InterruptedRunError, SearchError
-from smidgen.evidence.pool import RunPool
-from smidgen.evidence.worker import Failed, Finished, Job, Message, Task
 from smidgen.files import locked
 from smidgen.network.layers import Dense, Flatten, GlobalAvgPool
 from smidgen.network.network import Network
@@ -25,6 +23,8 @@ from smidgen.search.result import Counts, SearchResult, write_result
 from smidgen.training.interrupts import stop_on_signal
 from smidgen.training.listener import Listener
 from smidgen.training.loop import TrainOptions, prepare
+from smidgen.work.jobs import Failed, Finished, Job, Message, Task
+from smidgen.work.local import RunPool
 
 _MOST_FAILURES = 3
 """So many runs in a row that fail without having diverged (a full disk, no memory) end it."""

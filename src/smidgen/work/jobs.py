@@ -1,15 +1,9 @@
-"""One process of a pool: takes runs to make from a pipe, trains them, tells how it goes."""
+"""What a run to make is, how it is made, and what is told of it."""
 
-import os
-import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
 
 from smidgen.data.dataset import Dataset
 from smidgen.errors import InterruptedRunError, InUseError, NonFiniteError, SmidgenError
@@ -20,7 +14,6 @@ from smidgen.training.listener import Listener
 from smidgen.training.loop import TrainOptions, train
 
 _BUSY_SECONDS = 0.5
-_LAST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +86,19 @@ class Failed:
 Message = Started | EpochDone | Note | Finished | Busy | Failed
 
 
-def work(job: Job, pipe: Connection) -> None:
-    """Make run after run, until None comes or the parent is gone."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        while (task := pipe.recv()) is not None:
-            pipe.send(train_task(job, task, pipe.send))
-    except (EOFError, OSError):
-        sys.exit(1)  # nobody is left to listen
-    except InterruptedRunError as error:
-        sys.exit(error.exit_code)  # the parent said so; the finished epochs are saved
-
-
-def train_task(job: Job, task: Task, tell: Callable[[Message], None]) -> Message:
+def train_task(
+    job: Job,
+    task: Task,
+    tell: Callable[[Message], None],
+    on_step: Callable[[], None] = lambda: None,
+) -> Message:
     """Make one run, tell how it goes, and return how it ended.
+
+    Args:
+        job: What all runs have in common.
+        task: The run.
+        tell: Called with what happens.
+        on_step: Called at every step of training, and often besides.
 
     Raises:
         InterruptedRunError: SIGTERM came; the finished epochs are saved.
@@ -123,7 +115,12 @@ def train_task(job: Job, task: Task, tell: Callable[[Message], None]) -> Message
     def on_note(text: str) -> None:
         tell(Note(seed, text))
 
-    listener = Listener(on_start=on_start, on_epoch=on_epoch, on_note=on_note)
+    listener = Listener(
+        on_start=on_start,
+        on_step=lambda done, total: on_step(),
+        on_epoch=on_epoch,
+        on_note=on_note,
+    )
     try:
         run = train(task.recipe, job.dataset, job.store, seed, job.options, listener)
     except InterruptedRunError:
@@ -143,13 +140,3 @@ def train_task(job: Job, task: Task, tell: Callable[[Message], None]) -> Message
             seed, f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
         )
     return Finished(seed, run.folder.name)
-
-
-def _end_with_parent() -> None:
-    """Stop in good order when the parent dies, at once if that does not end us."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_LAST_SECONDS)
-    os._exit(1)

@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 
 from smidgen.data import Dataset
-from smidgen.evidence.worker import (
+from smidgen.files import locked
+from smidgen.recipes.parts import Adam
+from smidgen.recipes.recipe import Recipe
+from smidgen.runs.store import RunStore
+from smidgen.training.loop import Run, TrainOptions
+from smidgen.work.jobs import (
     Busy,
     EpochDone,
     Failed,
@@ -16,11 +21,6 @@ from smidgen.evidence.worker import (
     Task,
     train_task,
 )
-from smidgen.files import locked
-from smidgen.recipes.parts import Adam
-from smidgen.recipes.recipe import Recipe
-from smidgen.runs.store import RunStore
-from smidgen.training.loop import Run, TrainOptions
 
 Make = Callable[[int], Task]
 
@@ -87,7 +87,7 @@ def test_a_seed_in_use_is_busy(
     name = train_tiny(seed=1).folder.name
     job.store.remove(job.store.find(name))
     waited: list[float] = []
-    monkeypatch.setattr("smidgen.evidence.worker.time.sleep", waited.append)
+    monkeypatch.setattr("smidgen.work.jobs.time.sleep", waited.append)
 
     with locked(job.store.lock_path(name)):
         ended = train_task(job, task(1), lambda message: None)
@@ -115,13 +115,13 @@ def test_a_bug_is_named_with_its_place(
     def broken(*given: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("smidgen.evidence.worker.train", broken)
+    monkeypatch.setattr("smidgen.work.jobs.train", broken)
 
     ended = train_task(job, task(1), lambda message: None)
 
     assert isinstance(ended, Failed)
     assert ended.reason.startswith("ZeroDivisionError: by nothing (")
-    assert "test_worker.py, line " in ended.reason
+    assert "test_jobs.py, line " in ended.reason
 
 
 def test_training_that_diverges_says_so(job: Job, task: Make) -> None:
