@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from smidgen.engines.contract import EpochPlan
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.plan import EpochPlan
 from smidgen.recipes.catalogue import RECIPES
 
 BATCH, STEPS = 256, 60

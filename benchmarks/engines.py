@@ -23,10 +23,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from smidgen.engines.native.compiler import CompileOptions, find_compiler
+from smidgen.engines.contract import EpochPlan
+from smidgen.engines.native.build import CompileOptions, find_compiler
 from smidgen.engines.native.engine import NativeEngine
 from smidgen.engines.native.profile import peak_gflops
-from smidgen.engines.plan import EpochPlan
 from smidgen.errors import CompilerError
 from smidgen.network.network import Network
 from smidgen.network.torch_module import to_torch

@@ -23,11 +23,10 @@ import numpy as np
 
 from smidgen.data import draw_stripes
 from smidgen.engines.choose import make_engine
-from smidgen.engines.contract import Engine
-from smidgen.engines.native.compiler import CompileOptions, find_compiler
+from smidgen.engines.contract import Engine, EpochPlan
+from smidgen.engines.native.build import CompileOptions, find_compiler
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.native.processor import LANES, missing_features
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.native.toolchain import LANES, missing_features
 from smidgen.network import layers as L
 from smidgen.network.layers import Branches, Repeat, Residual
 from smidgen.network.network import Network

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from smidgen.data import load_dataset
-    from smidgen.engines.plan import EpochPlan
+    from smidgen.engines.contract import EpochPlan
     from smidgen.errors import SmidgenError
     from smidgen.evidence.ablate import AblateOptions, Variant, ablate
     from smidgen.evidence.compare import compare
@@ -37,7 +37,7 @@ _HOMES = {
     "RECIPES": "recipes.catalogue",
     "get_recipe": "recipes.catalogue",
     "load_dataset": "data",
-    "EpochPlan": "engines.plan",
+    "EpochPlan": "engines.contract",
     "plan": "training.planning",
     "RunRecord": "runs.record",
     "RunStore": "runs.store",

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 import pytest
 
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.contract import EpochPlan
 from smidgen.recipes.augmentation import (
     Augmentation,
     Elastic,

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smidgen.engines.torch_dropout import PlannedDropout
-from smidgen.engines.torch_loss import training_loss
+from smidgen.engines.torch_engine import PlannedDropout, training_loss
 from smidgen.network.network import Node
 from smidgen.network.torch_module import to_torch
 from smidgen.recipes.recipe import Recipe

@@ -5,18 +5,154 @@ from math import isfinite
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from smidgen.engines.contract import EpochStats, SplitName, State, WeightsName, check_plan
-from smidgen.engines.plan import EpochPlan
-from smidgen.engines.torch_augment import augmented
-from smidgen.engines.torch_dropout import PlannedDropout
-from smidgen.engines.torch_loss import training_loss
+from smidgen.engines.contract import (
+    EpochPlan,
+    EpochStats,
+    Erasures,
+    Geometry,
+    SplitName,
+    State,
+    WeightsName,
+    check_plan,
+)
+from smidgen.engines.dropout import ELEMENT_FACTOR, MIX_FACTORS, row_keys, threshold
 from smidgen.errors import EngineError, NonFiniteError
+from smidgen.network.layers import Dropout
 from smidgen.network.network import Network
 from smidgen.network.torch_module import TorchNetwork, to_torch
 from smidgen.recipes.parts import SGD, Adam
 from smidgen.recipes.recipe import Recipe
+
+
+def augmented(images: Tensor, plan: EpochPlan, rows: slice) -> Tensor:
+    """Return a batch as the network sees it before normalization.
+
+    Args:
+        images: uint8 (B, C, H, W), already in the plan's order.
+        plan: The epoch's plan.
+        rows: Which rows of the plan's per-image arrays belong to the batch.
+
+    Returns:
+        float32 (B, C, H, W), grey levels, 0 black and 1 white.
+    """
+    x = images.float() / 255.0
+    if plan.geometry is not None:
+        x = _moved(x, plan.geometry, rows)
+    if plan.jitter is not None:
+        x = _jittered(x, torch.from_numpy(plan.jitter[rows]).to(x.device))
+    if plan.erasing is not None:
+        x = _erased(x, plan.erasing, rows)
+    return x
+
+
+def _moved(x: Tensor, geometry: Geometry, rows: slice) -> Tensor:
+    height, width = x.shape[2:]
+    affine = torch.from_numpy(geometry.affine[rows]).to(x.device)[:, :, None, None]
+    columns = torch.arange(width, dtype=torch.float32, device=x.device)[None, None, :]
+    lines = torch.arange(height, dtype=torch.float32, device=x.device)[None, :, None]
+    u = affine[:, 0] * columns + affine[:, 1] * lines + affine[:, 2]
+    v = affine[:, 3] * columns + affine[:, 4] * lines + affine[:, 5]
+    if geometry.elastic is not None:
+        grid = torch.from_numpy(geometry.elastic[rows]).to(x.device)
+        bend = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=True)
+        u, v = u + bend[:, 0], v + bend[:, 1]
+    # grid_sample wants -1..1 between the centers of the corner pixels
+    grid = torch.stack([_unit(u, width), _unit(v, height)], dim=3)
+    sampled = F.grid_sample(
+        x - geometry.fill if geometry.fill else x,
+        grid,
+        mode=geometry.interpolation,
+        padding_mode="zeros",
+        align_corners=True,
+    )
+    return sampled + geometry.fill if geometry.fill else sampled
+
+
+def _unit(pixels: Tensor, size: int) -> Tensor:
+    return pixels * (2.0 / (size - 1)) - 1.0
+
+
+def _jittered(x: Tensor, factors: Tensor) -> Tensor:
+    brightness, contrast = factors[:, 0, None, None, None], factors[:, 1, None, None, None]
+    x = (x * brightness).clamp(0.0, 1.0)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return (mean + contrast * (x - mean)).clamp(0.0, 1.0)
+
+
+def _erased(x: Tensor, erasing: Erasures, rows: slice) -> Tensor:
+    boxes = torch.from_numpy(erasing.boxes[rows]).to(x.device)[:, :, None, None]
+    top, left, height, width = boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]
+    lines = torch.arange(x.shape[2], device=x.device)[None, :, None]
+    columns = torch.arange(x.shape[3], device=x.device)[None, None, :]
+    inside = (lines >= top) & (lines < top + height) & (columns >= left) & (columns < left + width)
+    return x.masked_fill(inside[:, None], erasing.level)
+
+
+_SIGN_BITS = 0x80008000
+"""Flips the top bit of both halves, so that signed comparison orders them as unsigned."""
+
+
+class PlannedDropout:
+    """Drops the values that the plan's key decides; stands in for a module's own dropout."""
+
+    def __init__(self, key: int = 0, step: int = 0) -> None:
+        self._key, self._step = key, step
+
+    def begin(self, key: int, step: int) -> None:
+        """Say which epoch's key and which step of it the next forward pass belongs to."""
+        self._key, self._step = key, step
+
+    def __call__(self, x: Tensor, layer: Dropout, number: int) -> Tensor:
+        """Return the values with some zeroed and the rest scaled by 1 / (1 - rate)."""
+        keys = row_keys(self._key, self._step, number, len(x)).view("int32")
+        hashes = _hashes(torch.from_numpy(keys).to(x.device)[:, None], x[0].numel())
+        # a pair's 32 bits seen as two 16-bit numbers, low half first (little-endian machines)
+        bits = (hashes ^ _signed(_SIGN_BITS)).view(torch.int16)[:, : x[0].numel()]
+        keep = (bits >= threshold(layer.rate) - 32768).view(x.shape)
+        # one copy into the values' own memory order; mixed orders made the product 3x slower
+        is_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if is_last else torch.contiguous_format
+        return x * keep.to(x.dtype, memory_format=order).mul_(1.0 / (1.0 - layer.rate))
+
+
+def _hashes(rows: Tensor, num_elements: int) -> Tensor:
+    # int32 products keep the low 32 bits, as unsigned ones would; shifts need their sign cut off
+    pairs = torch.arange((num_elements + 1) // 2, dtype=torch.int32, device=rows.device)
+    x = rows ^ (pairs * _signed(ELEMENT_FACTOR))
+    x ^= (x >> 16) & 0xFFFF
+    x *= _signed(MIX_FACTORS[0])
+    x ^= (x >> 15) & 0x1FFFF
+    x *= _signed(MIX_FACTORS[1])
+    x ^= (x >> 16) & 0xFFFF
+    return x
+
+
+def _signed(bits: int) -> int:
+    return bits - (1 << 32) if bits >= 1 << 31 else bits
+
+
+def training_loss(recipe: Recipe, scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Return the mean loss of a batch.
+
+    Args:
+        recipe: Its loss and its distillation.
+        scores: (B, classes), of the network in training mode.
+        labels: int64 (B,).
+        targets: (B, classes), the teachers' class probabilities; None without teachers.
+    """
+    hard = F.cross_entropy(scores, labels, label_smoothing=recipe.loss.label_smoothing)
+    distillation = recipe.distillation
+    if distillation is None or targets is None:
+        return hard
+    temperature, weight = distillation.temperature, distillation.weight
+    softened = F.log_softmax(scores / temperature, dim=1)
+    divergence = F.kl_div(softened, targets.to(scores.dtype), reduction="batchmean")
+    # T^2 keeps the gradient as large as that of the labels, whatever T
+    return (1.0 - weight) * hard + weight * temperature**2 * divergence
+
 
 _EVALUATION_BATCH = 1000
 _MOMENTS = {"sgd": ("momentum",), "adam": ("exp_avg", "exp_avg_sq")}

@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 
-from smidgen.engines.plan import ELASTIC_GRID, EpochPlan, Erasures, Geometry
+from smidgen.engines.contract import ELASTIC_GRID, EpochPlan, Erasures, Geometry
 from smidgen.randomness import generator, key32
 from smidgen.recipes.augmentation import (
     Augmentation,

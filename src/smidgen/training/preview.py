@@ -24,7 +24,7 @@ def augmented_samples(
     """
     import torch
 
-    from smidgen.engines.torch_augment import augmented
+    from smidgen.engines.torch_engine import augmented
 
     recipe = get_recipe(recipe_name).replace(batch_size=count)
     images, labels = samples_of(dataset.train, dataset.num_classes, count, seed)

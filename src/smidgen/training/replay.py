@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from smidgen.data.dataset import Split
-from smidgen.engines.contract import Engine
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.contract import Engine, EpochPlan
 from smidgen.errors import NonFiniteError, RunError
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RunRecord

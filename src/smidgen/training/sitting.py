@@ -7,8 +7,7 @@ from typing import NoReturn
 import numpy as np
 
 from smidgen.engines.choose import make_engine
-from smidgen.engines.contract import Engine, EpochStats, WeightsName
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.contract import Engine, EpochPlan, EpochStats, WeightsName
 from smidgen.errors import InterruptedRunError, NonFiniteError, RunError
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder

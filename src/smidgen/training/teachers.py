@@ -21,8 +21,7 @@ import numpy as np
 
 from smidgen.data.dataset import Split
 from smidgen.engines.choose import make_engine
-from smidgen.engines.contract import Engine
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.contract import Engine, EpochPlan
 from smidgen.errors import RunError, StorageError
 from smidgen.files import locked
 from smidgen.places import cache_folder

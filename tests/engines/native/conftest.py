@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from smidgen.engines.native.compiler import CompileOptions
+from smidgen.engines.contract import EpochPlan
+from smidgen.engines.native.build import CompileOptions
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.plan import EpochPlan
-from smidgen.engines.torch_dropout import PlannedDropout
+from smidgen.engines.torch_engine import PlannedDropout
 from smidgen.network import layers as L
 from smidgen.network.network import Network
 from smidgen.network.torch_module import TorchNetwork

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from smidgen import files
-from smidgen.engines.native import build_cache
-from smidgen.engines.native.build_cache import cached, check_space
+from smidgen.engines.native import build as build_cache
+from smidgen.engines.native.build import cached, check_space
 from smidgen.errors import CompilerError, StorageError
 
 KEY = "ab" * 16

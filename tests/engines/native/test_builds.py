@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from smidgen.engines.native.codegen import generate
-from smidgen.engines.native.compiler import (
+from smidgen.engines.native.build import (
     CompileOptions,
     compile_executable,
     compile_wasm,
     find_compiler,
     lanes_of_host,
 )
+from smidgen.engines.native.codegen import generate
 from smidgen.errors import CompilerError
 from smidgen.network import layers as L
 from smidgen.network.layers import Branches, Repeat, Residual
@@ -195,9 +195,9 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 import numpy as np
-from smidgen.engines.native.compiler import CompileOptions
+from smidgen.engines.native.build import CompileOptions
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.contract import EpochPlan
 from smidgen.network.layers import BatchNorm, Conv, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
 from smidgen.recipes.parts import SGD

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from smidgen.engines.native import compiler as module
-from smidgen.engines.native.compiler import (
+from smidgen.engines.native import build as module
+from smidgen.engines.native.build import (
     CompileOptions,
     compile_executable,
     compile_library,
@@ -407,7 +407,7 @@ def test_web_assembly_needs_zig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_nothing_heavy_is_imported() -> None:
     """Compiling needs neither torch nor pydantic nor NumPy."""
     script = (
-        "import sys, smidgen.engines.native.compiler\n"
+        "import sys, smidgen.engines.native.build\n"
         "print([m for m in ('torch', 'pydantic', 'numpy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -427,8 +427,8 @@ def start_compiling(compiler: Path) -> subprocess.Popen[str]:
     """Compile `SOURCE` in a process of its own, which prints the library's path."""
     script = (
         "import pathlib\n"
-        "from smidgen.engines.native import compiler\n"
-        f"compiler.HEADER_FOLDER = pathlib.Path({str(module.HEADER_FOLDER)!r})\n"
+        "from smidgen.engines.native import build\n"
+        f"build.HEADER_FOLDER = pathlib.Path({str(module.HEADER_FOLDER)!r})\n"
         f"options = compiler.CompileOptions(compiler={str(compiler)!r})\n"
         f"print(compiler.compile_library({SOURCE!r}, options))"
     )

@@ -2,9 +2,8 @@ import platform
 
 import pytest
 
-from smidgen.engines.native import processor
-from smidgen.engines.native.flags import COMMON_FLAGS, target_flags
-from smidgen.engines.native.toolchain import Compiler
+from smidgen.engines.native import toolchain as processor
+from smidgen.engines.native.toolchain import COMMON_FLAGS, Compiler, target_flags
 from smidgen.errors import CompilerError
 
 GCC = Compiler(("/usr/bin/gcc",), "gcc 13", "gcc")

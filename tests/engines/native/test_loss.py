@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from smidgen.engines.contract import EpochPlan
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.plan import EpochPlan
-from smidgen.engines.torch_engine import TorchEngine
-from smidgen.engines.torch_loss import training_loss
+from smidgen.engines.torch_engine import TorchEngine, training_loss
 from smidgen.errors import EngineError
 from smidgen.network import layers as L
 from smidgen.network.network import Network

@@ -2,7 +2,7 @@ import platform
 
 import pytest
 
-from smidgen.engines.native import processor
+from smidgen.engines.native import toolchain as processor
 
 AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma"}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from smidgen.engines.contract import EpochPlan, Erasures, Geometry
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.plan import EpochPlan, Erasures, Geometry
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.errors import EngineError, NonFiniteError
 from smidgen.network import layers as L

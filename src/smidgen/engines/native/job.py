@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 
-from smidgen.engines.plan import EpochPlan
+from smidgen.engines.contract import EpochPlan
 from smidgen.errors import EngineError
 from smidgen.network.shapes import Shape
 from smidgen.recipes.parts import SGD

@@ -1,6 +1,6 @@
 """Why the native engine cannot run a recipe: no compiler, or sizes beyond what its C holds."""
 
-from smidgen.engines.native.compiler import find_compiler
+from smidgen.engines.native.build import find_compiler
 from smidgen.errors import CompilerError
 from smidgen.network.layers import Conv, SeparableConv
 from smidgen.network.network import Network

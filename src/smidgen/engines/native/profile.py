@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smidgen.engines.native.codegen import generate
-from smidgen.engines.native.compiler import (
+from smidgen.engines.contract import EpochPlan
+from smidgen.engines.native.build import (
     CompileOptions,
     compile_library,
     lanes_of_host,
     load_library,
 )
+from smidgen.engines.native.codegen import generate
 from smidgen.engines.native.engine import NativeEngine
-from smidgen.engines.plan import EpochPlan
 from smidgen.network.network import Network
 from smidgen.recipes.recipe import Recipe
 

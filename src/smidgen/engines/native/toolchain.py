@@ -1,9 +1,11 @@
 """A name or nothing in, a C compiler that answers out; and the running of it, on a leash."""
 
 import contextlib
+import ctypes
 import functools
 import importlib.util
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -17,6 +19,88 @@ from pathlib import Path
 from typing import IO, Literal
 
 from smidgen.errors import CompilerError
+
+LANES = (16, 8, 4, 1)
+"""Images side by side in one vector that code can be generated for."""
+
+_FEATURES_OF_LANES = {
+    16: ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"),
+    8: ("avx2", "fma"),
+}
+"""What an x86-64 processor needs beyond its baseline, whose SSE2 has vectors of four floats.
+
+The kernels themselves need avx512f; bw, dq and vl come with it on every processor since 2017
+and let compilers handle bytes, masks and short vectors without detours.
+"""
+
+_CPUINFO = Path("/proc/cpuinfo")
+_WINDOWS_FEATURES = {40: ("avx2", "fma")}
+"""Windows tells of AVX2 (which brings FMA) but not of the parts of AVX-512: 8 lanes at most."""
+
+
+@functools.cache
+def processor_features() -> frozenset[str]:
+    """Return what this processor can do beyond its baseline, in Linux's spelling.
+
+    Read from `/proc/cpuinfo` on Linux, `sysctl` on macOS and the kernel's own answer on
+    Windows; empty elsewhere, or where they tell nothing.
+    """
+    if sys.platform == "win32":
+        is_present = ctypes.windll.kernel32.IsProcessorFeaturePresent
+        known = [names for number, names in _WINDOWS_FEATURES.items() if is_present(number)]
+        return frozenset(name for names in known for name in names)
+    if sys.platform == "darwin":
+        return frozenset(_ask_sysctl().lower().split())
+    try:
+        return features_in_cpuinfo(_CPUINFO.read_text(encoding="ascii", errors="replace"))
+    except OSError:
+        return frozenset()
+
+
+def features_in_cpuinfo(text: str) -> frozenset[str]:
+    """Return the features that the text of `/proc/cpuinfo` tells of its first processor."""
+    for line in text.splitlines():
+        name, _, values = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(values.split())
+    return frozenset()
+
+
+def is_x86() -> bool:
+    """Tell whether this machine has a 64-bit processor of the x86 family."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def needed_features(lanes: int) -> tuple[str, ...]:
+    """Return what this machine's processor must offer beyond its baseline for so many lanes."""
+    return _FEATURES_OF_LANES.get(lanes, ()) if is_x86() else ()
+
+
+def missing_features(lanes: int) -> tuple[str, ...]:
+    """Return what so many lanes need and this processor lacks."""
+    return tuple(name for name in needed_features(lanes) if name not in processor_features())
+
+
+def lanes_of_host() -> int:
+    """Return how many images this processor computes side by side: 16, 8, 4 or 1.
+
+    16 with AVX-512 (F, BW, DQ and VL), 8 with AVX2 and FMA, 4 on every other x86-64 (SSE2)
+    and on 64-bit ARM (NEON), 1 on any other machine.
+    """
+    if is_x86():
+        return next(lanes for lanes in LANES if not missing_features(lanes))
+    return 4 if platform.machine().lower() in ("aarch64", "arm64") else 1
+
+
+def _ask_sysctl() -> str:
+    """Return macOS' lists of features; Apple's own processors have none and need none."""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout
+
 
 COMPILER_VARIABLE = "SMIDGEN_CC"
 OLDEST_GCC = 12
@@ -255,3 +339,60 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+COMMON_FLAGS = (
+    "-std=gnu11",
+    "-w",  # what remains in the output are errors, whose first line is shown
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+)
+SANITIZE_FLAGS = (
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    "-g",
+)
+WASM_FLAGS = ("-target", "wasm32-wasi", "-mcpu=generic+simd128", "-mexec-model=reactor", "-s")
+THREAD_FLAGS = () if sys.platform == "win32" else ("-pthread",)
+LIBRARIES = () if sys.platform == "win32" else ("-lm",)
+
+
+def library_flags(sanitize: bool) -> tuple[str, ...]:
+    """Return the flags that make a shared library of this system's kind."""
+    if sys.platform == "win32":
+        return ("-shared",)
+    if sys.platform == "darwin" or sanitize:
+        return ("-shared", "-fPIC")
+    # A function that is missing is an error now, not when the library is loaded.
+    return ("-shared", "-fPIC", "-Wl,-z,defs")
+
+
+def target_flags(compiler: Compiler, lanes: int | None) -> tuple[str, ...]:
+    """Return the flags for code with so many images side by side.
+
+    Args:
+        compiler: Whose flags.
+        lanes: 16, 8, 4 or 1; None for as many as this processor can.
+
+    Raises:
+        CompilerError: Another number, or more than this processor can run.
+    """
+    features = _checked_features(lanes_of_host() if lanes is None else lanes)
+    if compiler.kind != "zig":
+        return tuple(f"-m{name}" for name in features)
+    # Left alone, zig takes what it finds in this processor, adds checks and keeps symbols.
+    return ("-mcpu=" + "+".join(["baseline", *features]), "-fno-sanitize=undefined", "-s")
+
+
+def _checked_features(lanes: int) -> Sequence[str]:
+    if lanes not in LANES:
+        raise CompilerError(f"`lanes` must be 16, 8, 4 or 1, not {lanes}.")
+    if missing := missing_features(lanes):
+        raise CompilerError(
+            f"{lanes} lanes need {', '.join(f'`{name}`' for name in missing)}, which this "
+            f"processor lacks. Use `lanes={lanes_of_host()}`."
+        )
+    return needed_features(lanes)
