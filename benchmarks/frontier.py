@@ -15,7 +15,7 @@ from pathlib import Path
 from smidgen.files import write_atomically
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import get_recipe
-from smidgen.report.tables import interval_text
+from smidgen.report.page import interval_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"

@@ -16,7 +16,7 @@ from smidgen.data import load_dataset
 from smidgen.evidence.prove import ProveOptions, prove
 from smidgen.files import write_atomically
 from smidgen.recipes.catalogue import RECIPES, get_recipe
-from smidgen.report.tables import interval_text
+from smidgen.report.page import interval_text
 from smidgen.runs.store import RunStore
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -175,7 +175,7 @@ def test_a_missing_extra_is_one_line(
     shell: Shell, make_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what to install."""
-    monkeypatch.setattr("smidgen.report.extra.find_spec", lambda name: None)
+    monkeypatch.setattr("smidgen.report.page.find_spec", lambda name: None)
 
     found = shell("report", make_run().name)
 

@@ -16,8 +16,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, and make pages of runs and of the frontier without drawing."""
     monkeypatch.chdir(tmp_path)
     for name in ("run_page", "make_frontier_page"):
-        monkeypatch.setattr(f"smidgen.report.site_pages.{name}", lambda *_, **__: "a page")
-    monkeypatch.setattr("smidgen.report.site_index.frontier_plots", lambda *_: [])
+        monkeypatch.setattr(f"smidgen.report.site.{name}", lambda *_, **__: "a page")
+    monkeypatch.setattr("smidgen.report.site.frontier_plots", lambda *_: [])
 
 
 def test_site_says_what_it_made_and_kept(shell: Shell, make_run: MakeRun) -> None:

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from smidgen.report import frontier_figures
-from smidgen.report.frontier_figures import frontier_plot, frontier_plots, tip_of
-from smidgen.report.frontier_page import make_frontier_page
+from smidgen.report import frontier_page
+from smidgen.report.figures import Label, write_labels
+from smidgen.report.frontier_page import frontier_plot, frontier_plots, make_frontier_page, tip_of
 from smidgen.report.frontier_points import Point, frontier_points
-from smidgen.report.point_labels import Label, write_labels
 from smidgen.runs.store import RunStore
 
 ReadPage = Callable[[str], Any]
@@ -97,7 +96,7 @@ def test_another_target_is_asked_for_in_every_title() -> None:
 def test_crowded_front_keeps_the_labels_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many neighbours: no two labels overlap, and the cheapest at the target has its own."""
     written: list[list[str]] = []
-    monkeypatch.setattr(frontier_figures, "write_labels", _checked(written))
+    monkeypatch.setattr(frontier_page, "write_labels", _checked(written))
     points = [
         Point(f"net {n}", "mean", int(1000 * 1.1**n), 0.99322 + 0.0001 * n, n=20) for n in range(12)
     ]

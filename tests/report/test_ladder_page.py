@@ -4,8 +4,8 @@ from pathlib import Path
 
 from smidgen.recipes.ladder import Rung, read_ladder
 from smidgen.recipes.recipe import Claim, Recipe
-from smidgen.report.ladder_figures import ladder_plots, short_number
-from smidgen.report.ladder_page import make_ladder_page, tell_ladder
+from smidgen.report.figures import short_number
+from smidgen.report.ladder_page import ladder_plots, make_ladder_page, tell_ladder
 from smidgen.runs.store import RunFolder, RunStore
 
 MakeRun = Callable[..., RunFolder]

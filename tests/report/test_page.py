@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from smidgen.errors import ReportError
-from smidgen.report import extra
-from smidgen.report.page import _environment, marked, write_page
-from smidgen.report.tables import Cell, Column, Table, cells
+from smidgen.report import page
+from smidgen.report.page import Cell, Column, Table, _environment, cells, marked, write_page
 
 from .conftest import HOSTILE, Page
 
@@ -83,11 +82,11 @@ def test_a_page_is_written_whole_in_a_folder_that_is_made(tmp_path: Path) -> Non
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra one line says what to install."""
-    find = extra.find_spec
-    monkeypatch.setattr(extra, "find_spec", lambda n: None if n == "jinja2" else find(n))
+    find = page.find_spec
+    monkeypatch.setattr(page, "find_spec", lambda n: None if n == "jinja2" else find(n))
 
     with pytest.raises(ReportError) as raised:
-        extra.require_extra()
+        page.require_extra()
 
     assert str(raised.value) == (
         'Reports need jinja2. Install what is missing with `pip install "smidgen[report]"`.'

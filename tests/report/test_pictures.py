@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from smidgen.data import Dataset
-from smidgen.report.pictures import Pictures, pictures_of, why_no_pictures
+from smidgen.report.pictures import ImageSource, Pictures, pictures_of
 from smidgen.runs.store import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -18,7 +18,7 @@ def test_pictures_are_those_of_the_measured_split(make_run: MakeRun) -> None:
     drawn = draw_stripes()
     record = make_run(data_sha256=drawn.sha256).record()
 
-    found = pictures_of(record)
+    found = pictures_of(record, ImageSource())
 
     assert found.reason == ""
     assert found.images is not None
@@ -28,7 +28,7 @@ def test_pictures_are_those_of_the_measured_split(make_run: MakeRun) -> None:
 
 def test_other_images_of_that_name_are_not_shown(make_run: MakeRun, stripes: Dataset) -> None:
     """A picture of another image than the one that was wrong would be a lie."""
-    found = pictures_of(make_run(data_sha256=stripes.sha256).record())
+    found = pictures_of(make_run(data_sha256=stripes.sha256).record(), ImageSource())
 
     assert found.images is None
     assert found.reason == "The images of `stripes` on this machine are not those of the run."
@@ -42,7 +42,10 @@ def test_published_images_are_never_downloaded(
     monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path))
     monkeypatch.setattr("smidgen.data.fetch.fetch_dataset", _fail)
 
-    assert why_no_pictures("mnist", "0" * 64).startswith("No pictures: `mnist` is not in")
+    found = ImageSource().find("mnist", "0" * 64)
+
+    assert isinstance(found, str)
+    assert found.startswith("No pictures: `mnist` is not in")
 
 
 def _fail(*_: object, **__: object) -> None:

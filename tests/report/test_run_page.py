@@ -23,15 +23,13 @@ from smidgen.network.network import Network
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.parts import Budget, Cosine, Plateau
 from smidgen.recipes.recipe import About, Recipe
-from smidgen.report.gallery import LABEL_ERROR, MOST_TILES, mistakes, tiles
 from smidgen.report.network_pictures import first_filters, network_drawing
 from smidgen.report.pictures import Pictures
 from smidgen.report.probe import probe
 from smidgen.report.run_page import run_page
 from smidgen.report.run_plots import run_plots
-from smidgen.report.run_text import run_text
-from smidgen.report.run_view import RunView, view_run
-from smidgen.report.run_words import repeat_command
+from smidgen.report.run_text import repeat_command, run_text
+from smidgen.report.run_view import LABEL_ERROR, MOST_TILES, RunView, mistakes, tiles, view_run
 from smidgen.runs.record import ON_TEST, DataUsed, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import save_tensors

@@ -1,16 +1,15 @@
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smidgen import __version__
 from smidgen.errors import ReportError
 from smidgen.recipes.catalogue import RECIPES
-from smidgen.report import site_pages
-from smidgen.report.site import MANIFEST, make_site
-from smidgen.report.site_pages import proof_file, proof_links
+from smidgen.report import site
+from smidgen.report.site import MANIFEST, make_site, proof_file, proof_links
 from smidgen.runs.store import RunFolder, RunStore
 
 MakeRun = Callable[..., RunFolder]
@@ -34,8 +33,8 @@ def out(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages be made without drawing: for what is not about what stands on them."""
     for name in ("run_page", "make_proof_page", "make_ladder_page", "make_frontier_page"):
-        monkeypatch.setattr(f"smidgen.report.site_pages.{name}", lambda *_, **__: "a page")
-    monkeypatch.setattr("smidgen.report.site_index.frontier_plots", lambda *_: [])
+        monkeypatch.setattr(f"smidgen.report.site.{name}", lambda *_, **__: "a page")
+    monkeypatch.setattr("smidgen.report.site.frontier_plots", lambda *_: [])
 
 
 def _pages(out: Path) -> set[str]:
@@ -196,34 +195,19 @@ def test_new_code_makes_every_page_anew(
     """A page looks as this version draws it."""
     make_run(seed=1)
     make_site(store, out)
-    monkeypatch.setattr("smidgen.report.site_pages._code_digest", lambda: "another")
+    monkeypatch.setattr("smidgen.report.site._maker", lambda: "another")
 
     assert make_site(store, out).kept == 0
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        "evidence/wording.py",
-        "report/diagram.py",
-        "recipes/era_s7.py",
-        "report/templates/page.css",
-        "training/schedules.py",
-    ],
-)
-def test_all_code_that_draws_counts(
-    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Diagrams, schedules and what the catalogue tells are on the pages, too."""
-    package = tmp_path / "smidgen"
-    shutil.copytree(Path(site_pages.__file__).parents[1], package)
-    monkeypatch.setattr(site_pages, "files", lambda name: package)
-    before = site_pages._code_digest.__wrapped__()
+def test_commit_of_a_clone_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a clone pages are of a version and a commit; without git, of the version alone."""
+    with_git = site._maker.__wrapped__()
+    monkeypatch.setenv("PATH", "")
+    without = site._maker.__wrapped__()
 
-    with open(package / changed, "a") as file:
-        file.write("\n")
-
-    assert site_pages._code_digest.__wrapped__() != before
+    assert without == __version__
+    assert with_git in (without, f"{without} {with_git[-40:]}")
 
 
 @pytest.mark.usefixtures("quick")

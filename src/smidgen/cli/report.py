@@ -91,7 +91,7 @@ def report(
         smidgen report last --md writeup.md --png accuracy accuracy.png
     """
     from smidgen.cli.prove import share_of
-    from smidgen.report.extra import require_extra
+    from smidgen.report.page import require_extra
 
     store = store_at(runs_dir)
     if site is not None:
@@ -115,7 +115,7 @@ def report(
 
 def write_run_page(folder: "RunFolder", opens: bool, data_dir: Path | None = None) -> None:
     """Write the page of a run into the current folder and say where it is."""
-    from smidgen.report.extra import require_extra
+    from smidgen.report.page import require_extra
 
     require_extra()
     _write_page(run_reported(folder, Wanted(data_dir)), None, opens)
@@ -123,7 +123,7 @@ def write_run_page(folder: "RunFolder", opens: bool, data_dir: Path | None = Non
 
 def write_proof_page(proof: "Proof", store: "RunStore", wanted: Wanted) -> None:
     """Write the page of a proof into the current folder, say where it is, and open it."""
-    from smidgen.report.extra import require_extra
+    from smidgen.report.page import require_extra
     from smidgen.runs.store import RunFolder
 
     require_extra()

@@ -100,13 +100,14 @@ def _refuse(shown: str, **given: float | None) -> None:
 
 def run_reported(folder: "RunFolder", wanted: Wanted) -> Reported:
     """Return what can be shown of a run; raises RunError if its record is damaged."""
+    from smidgen.report.pictures import ImageSource
     from smidgen.report.probe import probe
     from smidgen.report.run_page import run_page
     from smidgen.report.run_plots import run_plots
     from smidgen.report.run_text import run_text
     from smidgen.report.run_view import view_run
 
-    view = view_run(folder, wanted.data_dir, wanted.target)
+    view = view_run(folder, ImageSource(wanted.data_dir), wanted.target)
     image = wanted.image
     return Reported(
         folder.name,
@@ -137,15 +138,13 @@ def _run(target: str, store: "RunStore") -> "RunFolder | None":
 
 def proof_reported(name: str, runs: "list[RunFolder]", wanted: Wanted) -> Reported:
     """Return what can be shown of runs that differ only in the seed; raises as `proof_of`."""
-    from smidgen.report.pictures import pictures_of
-    from smidgen.report.proof_figures import proof_plots
-    from smidgen.report.proof_page import make_proof_page
-    from smidgen.report.proof_story import tell_proof
+    from smidgen.report.pictures import ImageSource, pictures_of
+    from smidgen.report.proof_page import make_proof_page, proof_plots, tell_proof
 
     story = tell_proof(runs, wanted.target)
     return Reported(
         name,
-        lambda: make_proof_page(story, pictures_of(runs[0].record(), wanted.data_dir)),
+        lambda: make_proof_page(story, pictures_of(runs[0].record(), ImageSource(wanted.data_dir))),
         lambda: proof_plots(story),
     )
 
@@ -153,15 +152,18 @@ def proof_reported(name: str, runs: "list[RunFolder]", wanted: Wanted) -> Report
 def _comparison(
     asked: tuple[str, str], sides: "tuple[list[RunFolder], list[RunFolder]]", wanted: Wanted
 ) -> Reported:
-    from smidgen.report.comparison_figures import comparison_plots
-    from smidgen.report.comparison_page import make_comparison_page, tell_comparison
-    from smidgen.report.pictures import pictures_of
+    from smidgen.report.comparison_page import (
+        comparison_plots,
+        make_comparison_page,
+        tell_comparison,
+    )
+    from smidgen.report.pictures import ImageSource, pictures_of
 
     story = tell_comparison(*sides)
     return Reported(
         "-or-".join(asked),
         lambda: make_comparison_page(
-            story, pictures_of(sides[0][0].record(), wanted.data_dir), asked
+            story, pictures_of(sides[0][0].record(), ImageSource(wanted.data_dir)), asked
         ),
         lambda: comparison_plots(story),
     )
@@ -169,8 +171,7 @@ def _comparison(
 
 def _ladder(target: str, store: "RunStore") -> Reported:
     from smidgen.recipes.ladder import read_ladder
-    from smidgen.report.ladder_figures import ladder_plots
-    from smidgen.report.ladder_page import make_ladder_page, tell_ladder
+    from smidgen.report.ladder_page import ladder_plots, make_ladder_page, tell_ladder
 
     steps = tell_ladder(read_ladder(target), store)
     name = Path(target).stem if target.endswith(".json") else target
@@ -178,8 +179,7 @@ def _ladder(target: str, store: "RunStore") -> Reported:
 
 
 def _frontier(store: "RunStore", wanted: Wanted) -> Reported:
-    from smidgen.report.frontier_figures import frontier_plots
-    from smidgen.report.frontier_page import make_frontier_page
+    from smidgen.report.frontier_page import frontier_plots, make_frontier_page
     from smidgen.report.frontier_points import frontier_points
 
     points, dataset = frontier_points(store), "mnist"

@@ -20,8 +20,8 @@ from smidgen.report.style import (
     ORANGE,
     PAPER,
     VIOLET,
+    inlined,
 )
-from smidgen.report.svg import inlined
 from smidgen.runs.tensors import Tensors
 
 if TYPE_CHECKING:

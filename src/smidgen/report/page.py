@@ -8,24 +8,23 @@ that are inside the file, and nothing else: even text that escaped escaping coul
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import __version__
+from smidgen.errors import ReportError
 from smidgen.files import write_atomically
-from smidgen.report.extra import require_extra
 from smidgen.report.style import css_variables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_home: ContextVar[str] = ContextVar("home", default="")
 _CODE = re.compile(r"`([^`]+)`")
 _STRESSED = re.compile(r"(?<![\w*])\*(\w[^*]*\w)\*(?![\w*])")
 
@@ -35,22 +34,13 @@ def render(template: str, **context: Any) -> str:
 
     Args:
         template: A file in `templates/` that extends `base.html`.
-        context: What it shows; every template needs `title`, the page's name.
+        context: What it shows; every template needs `title`, the page's name, and may have `home`,
+            the file of a page beside it to lead to.
 
     Raises:
         ReportError: The extra `report` is not installed.
     """
-    return _environment().get_template(template).render(**{"home": _home.get(), **context})
-
-
-@contextmanager
-def with_home(file: str) -> Iterator[None]:
-    """Let the pages that are made while the body runs lead to a page beside them."""
-    token = _home.set(file)
-    try:
-        yield
-    finally:
-        _home.reset(token)
+    return _environment().get_template(template).render(**{"home": "", **context})
 
 
 def write_page(path: Path, html: str) -> None:
@@ -109,3 +99,82 @@ def _policy(style: str, script: str) -> str:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def require_extra() -> None:
+    """Raise ReportError with what to install where matplotlib or jinja2 is missing."""
+    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
+    if missing:
+        raise ReportError(
+            f"Reports need {' and '.join(missing)}. "
+            'Install what is missing with `pip install "smidgen[report]"`.'
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its title, whether it holds numbers, and what the title means."""
+
+    title: str
+    is_number: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell.
+
+    Args:
+        text: What is shown.
+        order: What it is sorted by, where the text does not say it.
+        link: Where it leads; only to files beside the page and to places on it.
+        css: Class of the cell, such as `heat-3` or `strong`.
+        note: Said when the pointer is on it.
+    """
+
+    text: str
+    order: float | str | None = None
+    link: str = ""
+    css: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first cell of each row is its heading.
+
+    Args:
+        caption: What it holds, in one line; names it for screen readers.
+        columns: From left to right.
+        rows: Cells, as many in each row as there are columns.
+        is_sortable: Whether a reader may sort it.
+        name: Its id on the page, which search fields refer to.
+        shows_caption: Whether the caption is seen, too.
+        css: Further classes of the table.
+    """
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    is_sortable: bool = False
+    name: str = ""
+    shows_caption: bool = False
+    css: str = ""
+
+
+def cells(*values: object) -> list[Cell]:
+    """Return plain cells: numbers with thousands separators, None as a dash, text as it is."""
+    return [value if isinstance(value, Cell) else _plain_cell(value) for value in values]
+
+
+def interval_text(low: float, high: float) -> str:
+    """Return an interval of shares in percent, within 0 and 100: `99.377 to 99.448`."""
+    return f"{100 * max(low, 0.0):.3f} to {100 * min(high, 1.0):.3f}"
+
+
+def _plain_cell(value: object) -> Cell:
+    if value is None:
+        return Cell("–", order=float("-inf"))
+    if isinstance(value, int):
+        return Cell(f"{value:,}", order=value)
+    return Cell(str(value))

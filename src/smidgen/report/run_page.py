@@ -2,32 +2,40 @@
 
 from smidgen.evidence.answers import calibration
 from smidgen.evidence.wording import percent
-from smidgen.report import run_words as words
+from smidgen.report import run_text as words
 from smidgen.report.figures import Plot
-from smidgen.report.gallery import LABEL_ERROR, MOST_TILES, Mistake, mistakes, pair_key, tiles
 from smidgen.report.network_pictures import first_filters, network_drawing
-from smidgen.report.page import render
+from smidgen.report.page import Cell, Column, Table, cells, render
 from smidgen.report.probe import Probe
 from smidgen.report.run_plots import run_plots
-from smidgen.report.run_view import RunView
-from smidgen.report.tables import Cell, Column, Table, cells
+from smidgen.report.run_view import (
+    LABEL_ERROR,
+    MOST_TILES,
+    Mistake,
+    RunView,
+    mistakes,
+    pair_key,
+    tiles,
+)
 
 _MOST_MATRIX = 26
 """Classes up to which the whole confusion matrix is shown."""
 
 
-def run_page(view: RunView, followed: Probe | None = None) -> str:
+def run_page(view: RunView, followed: Probe | None = None, home: str = "") -> str:
     """Return the page of a run as HTML.
 
     Args:
         view: The run.
         followed: One image on its way through the network, if it was asked for.
+        home: The file of a page beside it to lead to, if any.
     """
     plots = {plot.name: plot for plot in run_plots(view)}
     found, errors = mistakes(view), tiles(view)
     record, result = view.record, view.record.result
     return render(
         "run.html",
+        home=home,
         title=f"{record.recipe.name}, seed {record.seed}",
         sections=_sections(view, plots, followed),
         view=view,

@@ -5,8 +5,8 @@ out and said in `notes`: a page of what is left is worth more than none.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from smidgen.errors import RunError
 from smidgen.evidence.answers import Answers, answers_of
@@ -16,7 +16,7 @@ from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace
 from smidgen.recipes.recipe import About, Recipe
-from smidgen.report.pictures import Pictures, pictures_of
+from smidgen.report.pictures import ImageSource, Pictures, pictures_of
 from smidgen.runs.record import ON_TEST, EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import Tensors
@@ -111,13 +111,13 @@ class RunView:
 
 
 def view_run(
-    folder: RunFolder, data_dir: Path | None = None, target: float | None = None
+    folder: RunFolder, source: ImageSource | None = None, target: float | None = None
 ) -> RunView:
     """Gather what the page of a run shows.
 
     Args:
         folder: The run's.
-        data_dir: Where its images are; as for `pictures_of`.
+        source: Where its images are; None for the usual places.
         target: A share in (0, 1]; None for what its recipe promises, if anything.
 
     Raises:
@@ -136,7 +136,7 @@ def view_run(
     pictures = Pictures(None)
     if record.result is not None:
         answers, weights = _answers(folder, record, notes), _weights(folder, notes)
-        pictures = pictures_of(record, data_dir)
+        pictures = pictures_of(record, source or ImageSource())
         notes += [pictures.reason] if pictures.reason else []
     images = pictures.images
     if answers is not None and images is not None and len(images) != len(answers.labels):
@@ -224,3 +224,91 @@ def _epochs_so_far(folder: RunFolder, record: RunRecord) -> tuple[EpochRecord, .
         except (RunError, ValueError):
             continue
     return record.epochs
+
+
+MOST_TILES = 400
+"""A page holds so many pictures at most; of more errors the surest are shown."""
+
+
+LABEL_ERROR = "label-error"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One image that was taken for something else.
+
+    Args:
+        position: In its split, from 0.
+        true_name: What its label says.
+        given_name: What the model says.
+        confidence: How sure the model is, in [0, 1].
+        truth: What probability it gives the label, in [0, 1].
+        uri: The picture; "" where the images are not to be had.
+        is_label_error: Whether the label itself is known to be wrong.
+        keys: By what it can be picked, joined by blanks.
+    """
+
+    position: int
+    true_name: str
+    given_name: str
+    confidence: float
+    truth: float
+    uri: str
+    is_label_error: bool
+    keys: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A pair of classes that is mixed up: images of the first taken for the second."""
+
+    key: str
+    true_name: str
+    given_name: str
+    count: int
+
+
+def pair_key(true: int, given: int) -> str:
+    """Return by what the gallery picks the images of one class taken for another."""
+    return f"pair-{true}-{given}"
+
+
+def mistakes(view: RunView) -> list[Mistake]:
+    """Return the pairs of classes that were mixed up, the most frequent first."""
+    if view.answers is None:
+        return []
+    labels, given = view.answers.labels, view.answers.predicted
+    found = Counter((int(labels[i]), int(given[i])) for i in view.answers.wrong)
+    names = view.record.data.class_names
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        Mistake(pair_key(true, taken), names[true], names[taken], count)
+        for (true, taken), count in ranked
+    ]
+
+
+def tiles(view: RunView) -> list[Tile]:
+    """Return the images that are wrong, the surest errors first, at most 400."""
+    answers = view.answers
+    if answers is None:
+        return []
+    names, labels = view.record.data.class_names, answers.labels
+    predicted, confidence = answers.predicted, answers.confidence
+    found = []
+    for position in answers.wrong[:MOST_TILES]:
+        true, given = int(labels[position]), int(predicted[position])
+        mislabelled = int(position) in view.label_errors
+        keys = [pair_key(true, given), *([LABEL_ERROR] if mislabelled else [])]
+        found.append(
+            Tile(
+                position=int(position),
+                true_name=names[true],
+                given_name=names[given],
+                confidence=float(confidence[position]),
+                truth=float(answers.probabilities[position, true]),
+                uri=view.pictures.uri(int(position)),
+                is_label_error=mislabelled,
+                keys=" ".join(keys),
+            )
+        )
+    return found
