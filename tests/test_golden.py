@@ -1,9 +1,5 @@
-import importlib.util
 import json
-import sys
 from collections.abc import Iterable
-from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
@@ -15,24 +11,12 @@ from smidgen.recipes.augmentation import Transform
 from smidgen.recipes.parts import Optimizer, Schedule
 from smidgen.recipes.recipe import Recipe
 
-HERE = Path(__file__).parent
-PINNED: dict[str, Any] = json.loads((HERE / "golden.json").read_text())
+from . import golden
+
+PINNED: dict[str, Any] = json.loads(golden.PINNED.read_text())
 NEAR = 5e-4
 """Largest difference, relative to the largest number of its row, that rounding may make in two
 epochs; between torch and the native engine it is up to 5e-5."""
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden", HERE / "golden.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["golden"] = module  # its dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
-
-
-golden = _load()
 
 
 def kinds(union: Any) -> set[type]:

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from smidgen.data import Dataset
@@ -123,6 +124,11 @@ def test_variants_are_trained_with_the_seeds_of_the_base(
     assert (found.protocol, found.split, found.seeds) == ("tune", "valid", (1, 2))
     assert found.base.measured is not None
     assert found.base.measured.losses[0] != found.base.measured.losses[1]
+    assert small.measured is not None
+    assert small.loss is not None
+    rises = np.subtract(small.measured.losses, found.base.measured.losses)
+    assert small.loss.mean == pytest.approx(rises.mean(), rel=1e-12)
+    assert abs(small.loss.mean) > 1e-6  # or its sign would tell nothing
     assert again.missing == {"base": [], "small batches": []}
     assert repeated.variants == (small,)
 

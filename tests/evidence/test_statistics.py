@@ -6,6 +6,7 @@ from scipy import stats
 
 from smidgen.evidence.statistics import (
     EXACT_FLIPS,
+    NUM_FLIPS,
     Interval,
     clopper_pearson,
     paired_power,
@@ -151,6 +152,21 @@ def test_many_pairs_are_sampled() -> None:
     z = differences.sum() / math.sqrt((differences**2).sum())
     assert found == pytest.approx(2 * stats.norm.sf(z), abs=0.003)
     assert found == sign_flip_test(differences)
+
+
+@pytest.mark.parametrize("num_better", [23, 26, 28, 33])
+def test_ties_of_many_pairs_count_as_extreme(num_better: int) -> None:
+    """Fifty differences of one image each: sums tie with every fifth pattern, and count."""
+    differences = np.array([1] * num_better + [-1] * (50 - num_better)) / 10_000
+    excess = abs(2 * num_better - 50)  # B better ones: |2 B - 50| is as large or larger
+    expected = 2 * stats.binom.sf((50 + excess) // 2 - 1, 50, 0.5)
+    without_ties = 2 * stats.binom.sf((50 + excess) // 2, 50, 0.5)
+
+    found = sign_flip_test(differences)
+
+    error = 4 * math.sqrt(expected * (1 - expected) / NUM_FLIPS)
+    assert found == pytest.approx(expected, abs=error)
+    assert expected - without_ties > 2 * error
 
 
 @pytest.mark.parametrize("n", [2, 6, 20, 100])

@@ -259,3 +259,29 @@ def test_a_free_name_passes(make_run: MakeRun, store: RunStore) -> None:
     renamed = RunFolder(partial.path.rename(store.root / "mine"))
 
     store.check_free(renamed)
+
+
+def test_a_run_is_finished_durably(
+    make_run: MakeRun, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it gets its final name, the folder of runs is synced, before the call returns."""
+    partial = make_run(finish=False)
+    record = partial.record()
+    events: list[tuple[str, Path]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        events.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        events.append(("replace", Path(target)))
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+
+    finished = store.finish(partial, record)
+
+    renamed = events.index(("replace", finished.path))
+    assert ("fsync", store.root) in events[renamed:]
