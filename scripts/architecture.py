@@ -1,24 +1,28 @@
-"""Print the annotated tree of the README, or write it there.
+"""Print the annotated tree of the modules, or write it into docs/architecture.md.
 
-    python scripts/readme_tree.py          print it
-    python scripts/readme_tree.py --write  put it between README's markers
+    python scripts/architecture.py          print it
+    python scripts/architecture.py --write  put it between the page's markers
 
-Each remark is the first sentence of the file's own docstring, so the tree cannot drift from
-the code; a test compares the two.
+Packages stand as imports point, from what people see down to what needs nothing. Each remark is
+the first sentence of the file's own docstring, so the tree cannot drift from the code; a test
+compares the two.
 """
 
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- tree: made by scripts/readme_tree.py -->\n```text\n", "```\n<!-- end of tree -->"
+PACKAGE = ROOT / "src" / "smidgen"
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- made by scripts/architecture.py -->\n```text\n", "```\n<!-- end of tree -->"
 OTHERS = {
     "tests/": "mirrors the modules; `make test` runs the fast ones, `make slow` the rest",
     "benchmarks/": "every figure in the docs comes from a command here",
     "docs/": "pages for users, decisions, findings; `docs/results/` holds the evidence",
-    "scripts/": "`check`: format, lint, import order, types; `readme_tree.py`: this tree; "
+    "scripts/": "`check`: format, lint, import order, types; `architecture.py`: this tree; "
     "`screenshots.py`: docs/img",
 }
 WIDTH = 118
@@ -26,11 +30,9 @@ WIDTH = 118
 
 def tree() -> str:
     """Return the tree as text, one line per module."""
-    package = ROOT / "src" / "smidgen"
     lines = ["src/smidgen/"]
-    folders = [package, *sorted(p for p in package.rglob("*") if (p / "__init__.py").exists())]
-    for folder in folders:
-        depth = len(folder.relative_to(package).parts)
+    for folder in _packages():
+        depth = len(folder.relative_to(PACKAGE).parts)
         if depth:
             lines.append(_line("  " * depth + f"{folder.name}/", _remark(folder / "__init__.py")))
         for path in sorted([*folder.glob("*.py"), *folder.glob("*.h")]):
@@ -40,10 +42,19 @@ def tree() -> str:
     return "\n".join(lines) + "\n"
 
 
-def in_readme() -> str:
-    """Return the tree that stands in the README."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.split(BEGIN)[1].split(END)[0]
+def _packages() -> list[Path]:
+    """Return every package as imports point, a package's own parts behind it, the root last."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = contracts["tool"]["importlinter"]["contracts"][0]["layers"]
+    order = [name for layer in layers for name in re.split(r" *[|:] *", layer)]
+    found = [path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE]
+    found.sort(key=lambda folder: (order.index(folder.relative_to(PACKAGE).parts[0]), str(folder)))
+    return [*found, PACKAGE]
+
+
+def written() -> str:
+    """Return the tree that stands in the page."""
+    return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
 
 
 def _line(name: str, remark: str) -> str:
@@ -64,15 +75,13 @@ def _remark(path: Path) -> str:
 
 
 def main() -> None:
-    """Print the tree, or write it into the README."""
+    """Print the tree, or write it into the page."""
     if sys.argv[1:] != ["--write"]:
         print(tree(), end="")
         return
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    readme.write_text(before + BEGIN + tree() + END + after, encoding="utf-8")
+    PAGE.write_text(before + BEGIN + tree() + END + rest.split(END)[1], encoding="utf-8")
 
 
 if __name__ == "__main__":
