@@ -1,9 +1,14 @@
+from math import prod
+
 import pytest
+import torch
 
 from smidgen.errors import NetworkError
 from smidgen.network.layers import (
+    LAYERS,
     AvgPool,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Dropout,
@@ -16,12 +21,34 @@ from smidgen.network.layers import (
     Multiply,
     PReLU,
     ReLU,
+    Repeat,
+    Residual,
     SampleNorm,
     SeparableConv,
 )
+from smidgen.network.network import Network
+from smidgen.network.torch_module import to_torch
 
 IMAGE = (1, 28, 28)
 MAP = (8, 11, 11)
+SMALL = (2, 4, 4)
+ALONE = (
+    Conv(4, 3),
+    SeparableConv(4, 3),
+    BatchNorm(),
+    SampleNorm(),
+    ReLU(),
+    LeakyReLU(0.1),
+    PReLU(),
+    MaxPool(2),
+    AvgPool(2),
+    GlobalAvgPool(),
+    GlobalMaxPool(),
+    Multiply(2.0),
+    Dropout(0.5),
+    Flatten(),
+)
+"""One of each kind that works on a map."""
 
 
 @pytest.mark.parametrize(
@@ -237,3 +264,98 @@ def test_invalid_fields(kind: type, arguments: dict[str, object], text: str):
 def test_layer_is_shown_as_written(text: str):
     """The text of a layer is the Python that makes it, defaults left out."""
     assert repr(eval(text)) == text
+
+
+def test_every_layer_says_what_it_is_for():
+    """Whoever asks a layer for its role gets the role that belongs to its class."""
+    roles = {layer.__name__: layer.role for layer in LAYERS}
+
+    assert roles == {
+        "Conv": "weighted",
+        "SeparableConv": "weighted",
+        "BatchNorm": "norm",
+        "SampleNorm": "norm",
+        "ReLU": "activation",
+        "LeakyReLU": "activation",
+        "PReLU": "activation",
+        "MaxPool": "pool",
+        "AvgPool": "pool",
+        "GlobalAvgPool": "pool",
+        "GlobalMaxPool": "pool",
+        "Multiply": "scale",
+        "Dropout": "dropout",
+        "Flatten": "reshape",
+        "Dense": "weighted",
+        "Branches": "join",
+        "Residual": "join",
+        "Repeat": "repeat",
+    }
+
+
+@pytest.mark.parametrize("layer", ALONE, ids=repr)
+def test_linear_layers_are_linear_maps(layer: LayerBase):
+    """In evaluation f(a) + f(b) = f(a + b) + f(0) of those that say so and of those that learn."""
+    num_values = prod(layer.output_shape(SMALL))
+    module = to_torch(Network((layer, Flatten()), SMALL, num_values), seed=1).eval()
+    torch.manual_seed(1)
+    a, b = torch.randn(2, 3, *SMALL)
+    with torch.no_grad():
+        gap = module(a) + module(b) - module(a + b) - module(torch.zeros(1, *SMALL))
+
+    assert bool(gap.abs().max() < 1e-4) == (layer.is_linear or layer.role == "weighted")
+
+
+def test_every_kind_is_here_or_elsewhere():
+    """The examples leave out only what needs flat features or holds layers."""
+    left_out = set(LAYERS) - {type(layer) for layer in ALONE}
+
+    assert left_out == {Dense, Branches, Residual, Repeat}
+
+
+@pytest.mark.parametrize(
+    ("layer", "roles"),
+    [
+        (Conv(4, 3, bias=True), ["weight", "bias"]),
+        (SeparableConv(4, 3, depthwise_bias=True), ["weight", "bias", "weight", "bias"]),
+        (Dense(10), ["weight", "bias"]),
+        (BatchNorm(), ["gain", "shift", "running_mean", "running_var"]),
+        (SampleNorm(), ["gain", "shift"]),
+        (PReLU(), ["slope"]),
+    ],
+)
+def test_tensors_have_roles(layer: LayerBase, roles: list[str]):
+    """A tensor says what it is for, so nobody has to guess by its name."""
+    shape = (8,) if isinstance(layer, Dense) else MAP
+
+    assert [spec.role for spec in layer.tensors(shape)] == roles
+
+
+@pytest.mark.parametrize(
+    ("layer", "words", "details"),
+    [
+        (Conv(16, 3, stride=2), "conv 3×3 → 16", ("stride 2",)),
+        (Conv(8, (1, 3), groups=4), "conv in 4 groups 1×3 → 8", ()),
+        (SeparableConv(4, 5), "separable 5×5 → 4", ()),
+        (Dense(10), "dense → 10", ()),
+        (MaxPool(2), "max pool 2×2", ()),
+        (MaxPool(2, stride=1), "max pool 2×2", ("stride 1",)),
+        (GlobalAvgPool(), "mean of the map", ()),
+        (BatchNorm(), "batch norm", ()),
+        (LeakyReLU(0.1), "leaky ReLU 0.1", ()),
+        (Dropout(0.05), "dropout 5 %", ()),
+        (Multiply(4.0), "× 4", ()),
+        (Flatten(), "flatten", ()),
+        (Residual((ReLU(),)), "residual sum", ()),
+    ],
+)
+def test_words(layer: LayerBase, words: str, details: tuple[str, ...]):
+    """Drawings call a layer by what matters most of it."""
+    assert (layer.in_words(), layer.details()) == (words, details)
+
+
+def test_paths_are_given_back():
+    """A block with its own sequences put in again is the same block."""
+    for block in (Branches(((ReLU(),), ())), Residual((ReLU(),)), Repeat((ReLU(),), 2)):
+        assert block.with_paths(block.paths) == block
+    assert Residual((ReLU(),)).with_paths(((PReLU(),), ())) == Residual((PReLU(),))
+    assert ReLU().paths == ()

@@ -5,26 +5,15 @@ from types import MappingProxyType
 
 from smidgen.errors import RecipeError, UnknownNameError
 from smidgen.evidence.changes import known_as
+from smidgen.network.layers import LAYERS, kind_of
 from smidgen.recipes.parts import OpenTarget, PositiveInt
 from smidgen.recipes.recipe import Recipe
 from smidgen.values import value
 
 LAYER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "conv": ("conv", "separable_conv"),
-        "separable": ("separable_conv",),
-        "batchnorm": ("batch_norm",),
-        "dropout": ("dropout",),
-        "linear": ("dense",),
-        "gap": ("global_avg_pool",),
-        "maxpool": ("max_pool", "global_max_pool"),
-        "avgpool": ("avg_pool", "global_avg_pool"),
-        "relu": ("relu",),
-        "leakyrelu": ("leaky_relu",),
-        "prelu": ("prelu",),
-        "residual": ("residual",),
-        "branches": ("branches",),
-        "repeat": ("repeat",),
+        word: tuple(kind_of(layer) for layer in LAYERS if word in layer.words)
+        for word in dict.fromkeys(word for layer in LAYERS for word in layer.words)
     }
 )
 """What `--require` and `--forbid` understand, and the layer kinds it stands for.

@@ -5,27 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from smidgen.evidence.limits import LAYER_WORDS
-from smidgen.network.layers import Branches, Layer, Repeat, Residual
+from smidgen.network.layers import LAYERS, Layer, kind_of
 from smidgen.network.network import Network
 from smidgen.network.shapes import MAP, Shape
 from smidgen.network.trace import trace
 from smidgen.reading.watched import Watched
 
-_TORCH_KINDS = {
-    "conv2d": "conv",
-    "batchnorm1d": "batch_norm",
-    "batchnorm2d": "batch_norm",
-    "dropout": "dropout",
-    "dropout2d": "dropout",
-    "linear": "dense",
-    "maxpool2d": "max_pool",
-    "adaptivemaxpool2d": "max_pool",
-    "avgpool2d": "avg_pool",
-    "adaptiveavgpool2d": "avg_pool",
-    "relu": "relu",
-    "leakyrelu": "leaky_relu",
-    "prelu": "prelu",
-}
+_TORCH_KINDS = {name.lower(): kind_of(layer) for layer in LAYERS for name in layer.torch_names}
 """Of a module that was only watched, the classes of its layers are known."""
 
 
@@ -123,14 +109,7 @@ def _kind(kind: str, output_shape: Shape) -> str:
 def _wrappers(layers: tuple[Layer, ...]) -> Iterator[str]:
     """Yield the kinds of the layers that hold layers, at any depth."""
     for layer in layers:
-        inside: tuple[tuple[Layer, ...], ...] = ()
-        if isinstance(layer, Branches):
-            inside = layer.branches
-        elif isinstance(layer, Residual):
-            inside = (layer.body, layer.shortcut)
-        elif isinstance(layer, Repeat):
-            inside = (layer.block,)
-        if inside:
+        if layer.paths:
             yield layer.kind
-        for part in inside:
+        for part in layer.paths:
             yield from _wrappers(part)

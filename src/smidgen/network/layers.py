@@ -3,9 +3,10 @@
 Nothing here needs torch; the torch module, the generated C and the tables all read these values.
 """
 
-from dataclasses import MISSING, field, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, field, fields, replace
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast, get_args
 
 from pydantic import Field
 
@@ -20,39 +21,65 @@ from smidgen.network.shapes import (
     TensorSpec,
     Window,
     need_map,
+    num_elements,
     pair,
     show_shape,
+    show_sides,
     whole_map,
     window_of,
     with_bias,
 )
 from smidgen.values import complete, value
 
-__all__ = [
-    "AvgPool",
-    "BatchNorm",
-    "Conv",
-    "Dense",
-    "Dropout",
-    "Flatten",
-    "GlobalAvgPool",
-    "GlobalMaxPool",
-    "LayerBase",
-    "LeakyReLU",
-    "MaxPool",
-    "Multiply",
-    "PReLU",
-    "ReLU",
-    "SampleNorm",
-    "SeparableConv",
+LayerRole = Literal[
+    "weighted", "norm", "activation", "pool", "dropout", "scale", "reshape", "join", "repeat"
 ]
+"""What a layer is for; `weighted` ones are the linear maps that learn."""
 
 
 class LayerBase:
-    """What every layer answers; the defaults are those of an elementwise layer."""
+    """What every layer answers; the defaults are those of an elementwise layer.
+
+    Whoever asks what kind of thing a layer is asks these, and not for its class: a layer that
+    is added later then answers, too.
+    """
 
     label: ClassVar[str] = ""
     """How tensors and rows of this kind are named: `conv1`, `conv2`, ..."""
+    role: ClassVar[LayerRole]
+    is_linear: ClassVar[bool] = False
+    """Whether it leaves a chain of linear layers linear: a fixed linear map in evaluation."""
+    words: ClassVar[tuple[str, ...]] = ()
+    """The kinds of layers, as `--require` and `--forbid` name them, that it counts as."""
+    torch_names: ClassVar[tuple[str, ...]] = ()
+    """Torch's classes that do this; of a module that was only watched, they are all there is."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether it belongs to the layer before it, as a norm or an activation does."""
+        return self.role in ("norm", "activation", "dropout", "scale")
+
+    @property
+    def is_own_each_time(self) -> bool:
+        """Whether a repeated block has it anew each time: each place has statistics of its own."""
+        return self.role == "norm"
+
+    @property
+    def paths(self) -> "tuple[tuple[Layer, ...], ...]":
+        """The sequences of layers inside it; none in a plain one."""
+        return ()
+
+    def with_paths(self, new: "Sequence[tuple[Layer, ...]]") -> "Layer":
+        """Return the layer with other sequences inside, in the order of `paths`."""
+        return cast("Layer", self)
+
+    def in_words(self) -> str:
+        """Return its name on a drawing, with what matters most: `conv 3×3 → 16`."""
+        return self.label
+
+    def details(self) -> tuple[str, ...]:
+        """Return what a drawing says beside the name, where it is not what one expects."""
+        return ()
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output's shape, without the batch; raises NetworkError if it does not fit."""
@@ -70,6 +97,14 @@ class LayerBase:
         """Return how far an output looks, or None for elementwise layers."""
         return None
 
+    def torchinfo_mult_adds(self, shape: Shape) -> int:
+        """Return what torchinfo counts: every trainable number once per image."""
+        return sum(spec.size for spec in self.tensors(shape) if spec.trainable)
+
+    def fvcore_extra(self, shape: Shape) -> int:
+        """Return what fvcore counts beside the multiply-accumulates."""
+        return 0
+
     def __repr__(self) -> str:
         """Return the layer as one would write it: defaults left out."""
         shown = []
@@ -83,6 +118,7 @@ class LayerBase:
 
 
 class _Pool(LayerBase):
+    role = "pool"
     kernel_size: Size
     stride: Positive | None
     padding: Padding
@@ -102,6 +138,10 @@ class _Pool(LayerBase):
         stride = pair(self.kernel_size) if self.stride is None else self.stride
         return window_of(self.kernel_size, stride, self.padding, shape)
 
+    def details(self) -> tuple[str, ...]:
+        is_usual = self.stride in (None, self.kernel_size)
+        return () if is_usual else (f"stride {self.stride}",)
+
 
 @value(NetworkError)
 class MaxPool(_Pool):
@@ -111,10 +151,15 @@ class MaxPool(_Pool):
     """
 
     label = "maxpool"
+    words = ("maxpool",)
+    torch_names = ("MaxPool2d", "AdaptiveMaxPool2d")
     kernel_size: Size
     stride: Positive | None = None
     padding: Padding = 0
     kind: Literal["max_pool"] = field(default="max_pool", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return f"max pool {show_sides(self.kernel_size)}"
 
 
 @value(NetworkError)
@@ -126,13 +171,21 @@ class AvgPool(_Pool):
     """
 
     label = "avgpool"
+    is_linear = True
+    words = ("avgpool",)
+    torch_names = ("AvgPool2d", "AdaptiveAvgPool2d")
     kernel_size: Size
     stride: Positive | None = None
     padding: Padding = 0
     kind: Literal["avg_pool"] = field(default="avg_pool", kw_only=True, repr=False)
 
+    def in_words(self) -> str:
+        return f"mean pool {show_sides(self.kernel_size)}"
+
 
 class _GlobalPool(LayerBase):
+    role = "pool"
+
     def output_shape(self, shape: Shape) -> Shape:
         need_map(shape)
         return (shape[0], 1, 1)
@@ -146,7 +199,15 @@ class GlobalAvgPool(_GlobalPool):
     """The mean of each channel's map: (C, H, W) -> (C, 1, 1)."""
 
     label = "globalavgpool"
+    is_linear = True
+    words = ("gap", "avgpool")
     kind: Literal["global_avg_pool"] = field(default="global_avg_pool", kw_only=True, repr=False)
+
+    def fvcore_extra(self, shape: Shape) -> int:
+        return num_elements(shape)
+
+    def in_words(self) -> str:
+        return "mean of the map"
 
 
 @value(NetworkError)
@@ -154,7 +215,11 @@ class GlobalMaxPool(_GlobalPool):
     """The largest value of each channel's map: (C, H, W) -> (C, 1, 1)."""
 
     label = "globalmaxpool"
+    words = ("maxpool",)
     kind: Literal["global_max_pool"] = field(default="global_max_pool", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return "maximum of the map"
 
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -165,6 +230,9 @@ class Conv(LayerBase):
     """A convolution; weights (out_channels, in_channels / groups, height, width)."""
 
     label = "conv"
+    role = "weighted"
+    words = ("conv",)
+    torch_names = ("Conv2d",)
     out_channels: Positive
     kernel_size: Size
     stride: Positive = 1
@@ -189,6 +257,7 @@ class Conv(LayerBase):
         weight = TensorSpec(
             "weight",
             (self.out_channels, inputs, rows, columns),
+            "weight",
             fan_in=inputs * area,
             keras_fans=(inputs * area, self.out_channels * area),
         )
@@ -201,6 +270,16 @@ class Conv(LayerBase):
     def window(self, shape: Shape) -> Window:
         return window_of(self.kernel_size, self.stride, self.padding, shape)
 
+    def torchinfo_mult_adds(self, shape: Shape) -> int:
+        return super().torchinfo_mult_adds(shape) * num_elements(self.output_shape(shape)[1:])
+
+    def in_words(self) -> str:
+        name = "conv" if self.groups == 1 else f"conv in {self.groups} groups"
+        return f"{name} {show_sides(self.kernel_size)} → {self.out_channels}"
+
+    def details(self) -> tuple[str, ...]:
+        return () if self.stride == 1 else (f"stride {self.stride}",)
+
 
 @value(NetworkError)
 class SeparableConv(LayerBase):
@@ -212,6 +291,8 @@ class SeparableConv(LayerBase):
     """
 
     label = "separable"
+    role = "weighted"
+    words = ("conv", "separable")
     out_channels: Positive
     kernel_size: Size
     stride: Positive = 1
@@ -231,16 +312,18 @@ class SeparableConv(LayerBase):
             TensorSpec(
                 "depthwise_weight",
                 (channels, 1, rows, columns),
+                "weight",
                 fan_in=area,
                 # Keras counts a depthwise kernel's inputs over all channels, PyTorch over one
                 keras_fans=(channels * area, area),
             ),
         )
         if self.depthwise_bias:
-            own += (TensorSpec("depthwise_bias", (channels,), fan_in=area),)
+            own += (TensorSpec("depthwise_bias", (channels,), "bias", fan_in=area),)
         weight = TensorSpec(
             "weight",
             (self.out_channels, channels, 1, 1),
+            "weight",
             fan_in=channels,
             keras_fans=(channels, self.out_channels),
         )
@@ -254,6 +337,15 @@ class SeparableConv(LayerBase):
     def window(self, shape: Shape) -> Window:
         return window_of(self.kernel_size, self.stride, self.padding, shape)
 
+    def torchinfo_mult_adds(self, shape: Shape) -> int:
+        return super().torchinfo_mult_adds(shape) * num_elements(self.output_shape(shape)[1:])
+
+    def in_words(self) -> str:
+        return f"separable {show_sides(self.kernel_size)} → {self.out_channels}"
+
+    def details(self) -> tuple[str, ...]:
+        return () if self.stride == 1 else (f"stride {self.stride}",)
+
 
 @value(NetworkError)
 class BatchNorm(LayerBase):
@@ -266,6 +358,10 @@ class BatchNorm(LayerBase):
     """
 
     label = "batchnorm"
+    role = "norm"
+    is_linear = True
+    words = ("batchnorm",)
+    torch_names = ("BatchNorm1d", "BatchNorm2d")
     eps: Annotated[float, Field(gt=0.0)] = 1e-5
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     scale: bool = True
@@ -277,14 +373,20 @@ class BatchNorm(LayerBase):
         channels = (shape[0],)
         learned: tuple[TensorSpec, ...] = ()
         if self.scale:
-            learned += (TensorSpec("weight", channels, fill=1.0),)
+            learned += (TensorSpec("weight", channels, "gain", fill=1.0),)
         if self.shift:
-            learned += (TensorSpec("bias", channels, fill=0.0),)
+            learned += (TensorSpec("bias", channels, "shift", fill=0.0),)
         return (
             *learned,
-            TensorSpec("running_mean", channels, trainable=False, fill=0.0),
-            TensorSpec("running_var", channels, trainable=False, fill=1.0),
+            TensorSpec("running_mean", channels, "running_mean", fill=0.0),
+            TensorSpec("running_var", channels, "running_var", fill=1.0),
         )
+
+    def fvcore_extra(self, shape: Shape) -> int:
+        return num_elements(shape) * (2 if self.scale else 1)
+
+    def in_words(self) -> str:
+        return "batch norm"
 
 
 @value(NetworkError)
@@ -296,11 +398,19 @@ class SampleNorm(LayerBase):
     """
 
     label = "samplenorm"
+    role = "norm"
+    words = ("samplenorm",)
     eps: Annotated[float, Field(gt=0.0)] = 1e-3
     kind: Literal["sample_norm"] = field(default="sample_norm", kw_only=True, repr=False)
 
     def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
-        return (TensorSpec("weight", (1,), fill=1.0), TensorSpec("bias", (1,), fill=0.0))
+        return (
+            TensorSpec("weight", (1,), "gain", fill=1.0),
+            TensorSpec("bias", (1,), "shift", fill=0.0),
+        )
+
+    def in_words(self) -> str:
+        return "sample norm"
 
 
 @value(NetworkError)
@@ -308,7 +418,13 @@ class ReLU(LayerBase):
     """max(x, 0)."""
 
     label = "relu"
+    role = "activation"
+    words = ("relu",)
+    torch_names = ("ReLU",)
     kind: Literal["relu"] = field(default="relu", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return "ReLU"
 
 
 @value(NetworkError)
@@ -316,8 +432,14 @@ class LeakyReLU(LayerBase):
     """x where positive, `slope` * x elsewhere."""
 
     label = "leakyrelu"
+    role = "activation"
+    words = ("leakyrelu",)
+    torch_names = ("LeakyReLU",)
     slope: Annotated[float, Field(ge=0.0)] = 0.01
     kind: Literal["leaky_relu"] = field(default="leaky_relu", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return f"leaky ReLU {self.slope:g}"
 
 
 @value(NetworkError)
@@ -328,10 +450,16 @@ class PReLU(LayerBase):
     """
 
     label = "prelu"
+    role = "activation"
+    words = ("prelu",)
+    torch_names = ("PReLU",)
     kind: Literal["prelu"] = field(default="prelu", kw_only=True, repr=False)
 
     def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
-        return (TensorSpec("weight", (shape[0],), fill=0.25),)
+        return (TensorSpec("weight", (shape[0],), "slope", fill=0.25),)
+
+    def in_words(self) -> str:
+        return "PReLU"
 
 
 @value(NetworkError)
@@ -339,8 +467,13 @@ class Multiply(LayerBase):
     """A fixed factor on every value; it is never learned and not counted."""
 
     label = "multiply"
+    role = "scale"
+    is_linear = True
     factor: float
     kind: Literal["multiply"] = field(default="multiply", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return f"× {self.factor:g}"
 
 
 @value(NetworkError)
@@ -348,8 +481,15 @@ class Dropout(LayerBase):
     """Zeroes each value with probability `rate` in training and scales the rest by 1/(1-rate)."""
 
     label = "dropout"
+    role = "dropout"
+    is_linear = True
+    words = ("dropout",)
+    torch_names = ("Dropout", "Dropout2d")
     rate: Rate
     kind: Literal["dropout"] = field(default="dropout", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return f"dropout {100 * self.rate:g} %"
 
 
 @value(NetworkError)
@@ -357,6 +497,8 @@ class Flatten(LayerBase):
     """(C, H, W) -> (C*H*W,), channels outermost."""
 
     label = "flatten"
+    role = "reshape"
+    is_linear = True
     kind: Literal["flatten"] = field(default="flatten", kw_only=True, repr=False)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -371,6 +513,9 @@ class Dense(LayerBase):
     """A fully connected layer on flattened features; weights (out_features, in_features)."""
 
     label = "dense"
+    role = "weighted"
+    words = ("linear",)
+    torch_names = ("Linear",)
     out_features: Positive
     bias: bool = True
     kind: Literal["dense"] = field(default="dense", kw_only=True, repr=False)
@@ -387,6 +532,7 @@ class Dense(LayerBase):
         weight = TensorSpec(
             "weight",
             (self.out_features, shape[0]),
+            "weight",
             fan_in=shape[0],
             keras_fans=(shape[0], self.out_features),
         )
@@ -394,6 +540,9 @@ class Dense(LayerBase):
 
     def macs(self, shape: Shape) -> int:
         return shape[0] * self.out_features
+
+    def in_words(self) -> str:
+        return f"dense → {self.out_features}"
 
 
 @value(NetworkError)
@@ -404,8 +553,20 @@ class Branches(LayerBase):
     """
 
     label = "concat"
+    role = "join"
+    words = ("branches",)
     branches: Annotated[tuple[tuple["Layer", ...], ...], Field(min_length=2)]
     kind: Literal["branches"] = field(default="branches", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return "branches"
+
+    @property
+    def paths(self) -> tuple[tuple["Layer", ...], ...]:
+        return self.branches
+
+    def with_paths(self, new: Sequence[tuple["Layer", ...]]) -> "Layer":
+        return replace(self, branches=tuple(new))
 
 
 @value(NetworkError)
@@ -416,9 +577,21 @@ class Residual(LayerBase):
     """
 
     label = "add"
+    role = "join"
+    words = ("residual",)
     body: Annotated[tuple["Layer", ...], Field(min_length=1)]
     shortcut: tuple["Layer", ...] = ()
     kind: Literal["residual"] = field(default="residual", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return "residual sum"
+
+    @property
+    def paths(self) -> tuple[tuple["Layer", ...], ...]:
+        return (self.body, self.shortcut)
+
+    def with_paths(self, new: Sequence[tuple["Layer", ...]]) -> "Layer":
+        return replace(self, body=new[0], shortcut=new[1])
 
 
 @value(NetworkError)
@@ -429,9 +602,21 @@ class Repeat(LayerBase):
     """
 
     label = "repeat"
+    role = "repeat"
+    words = ("repeat",)
     block: Annotated[tuple["Layer", ...], Field(min_length=1)]
     times: Positive
     kind: Literal["repeat"] = field(default="repeat", kw_only=True, repr=False)
+
+    def in_words(self) -> str:
+        return "repeated block"
+
+    @property
+    def paths(self) -> tuple[tuple["Layer", ...], ...]:
+        return (self.block,)
+
+    def with_paths(self, new: Sequence[tuple["Layer", ...]]) -> "Layer":
+        return replace(self, block=new[0])
 
 
 Layer = Annotated[
@@ -456,7 +641,15 @@ Layer = Annotated[
     Field(discriminator="kind"),
 ]
 
+LAYERS: tuple[type[LayerBase], ...] = get_args(get_args(Layer)[0])
+"""Every class of layer, in the order in which tables list them."""
+
 complete(Branches, Residual, Repeat)
+
+
+def kind_of(layer: type[LayerBase]) -> str:
+    """Return the name of a class of layer in the exchange form, such as `batch_norm`."""
+    return next(item.default for item in fields(layer) if item.name == "kind")  # type: ignore[arg-type]
 
 
 @value(NetworkError)

@@ -9,12 +9,10 @@ from pydantic import Field
 
 from smidgen.errors import NetworkError
 from smidgen.network.layers import (
-    BatchNorm,
     Branches,
     Layer,
     Repeat,
     Residual,
-    SampleNorm,
     Unreached,
 )
 from smidgen.network.shapes import MAP, Positive, Shape, TensorSpec, show_shape
@@ -156,7 +154,7 @@ class _Builder:
         return entry, shape
 
     def name_of(self, layer: Layer, path: str) -> tuple[str, bool]:
-        shared = None if isinstance(layer, BatchNorm | SampleNorm) else self.shared
+        shared = None if layer.is_own_each_time else self.shared
         if shared is not None and path in shared and layer.tensors(self.input_shape):
             return shared[path], False
         self.counts[layer.label] += 1

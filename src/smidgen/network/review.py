@@ -7,21 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from smidgen.network.layers import (
-    AvgPool,
     BatchNorm,
     Conv,
-    Dense,
     Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    LeakyReLU,
     MaxPool,
-    Multiply,
-    PReLU,
-    ReLU,
-    SampleNorm,
-    SeparableConv,
 )
 from smidgen.network.network import INPUT, Graph, Network, Node, lower
 from smidgen.network.shapes import show_shape
@@ -32,11 +21,6 @@ OBJECT_SHARE = 20 / 28
 
 LAYERS_AFTER_POOLING = 2
 """How many layers with weights should still combine what the last max pooling has kept."""
-
-_WEIGHTED = (Conv, SeparableConv, Dense)
-_ACTIVATIONS = (ReLU, LeakyReLU, PReLU)
-_LINEAR = (BatchNorm, Dropout, AvgPool, GlobalAvgPool, Flatten, Multiply)
-"""What leaves a chain of linear layers linear: in evaluation each is a fixed linear map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +70,7 @@ def _linear_pairs(graph: Graph) -> Iterator[Remark]:
     """The weighted layer of which a value is still a linear function."""
     for node in graph.nodes:
         before = source[node.inputs[0]] if len(node.inputs) == 1 else None
-        is_weighted = isinstance(node.layer, _WEIGHTED)
+        is_weighted = node.layer.role == "weighted"
         if is_weighted and before is not None and not _is_separable_pair(before, node):
             yield Remark(
                 "linear-pair",
@@ -98,7 +82,7 @@ def _linear_pairs(graph: Graph) -> Iterator[Remark]:
         if is_weighted:
             source[node.index] = node
         else:
-            source[node.index] = before if isinstance(node.layer, _LINEAR) else None
+            source[node.index] = before if node.layer.is_linear else None
 
 
 def _is_separable_pair(first: Node, second: Node) -> bool:
@@ -122,7 +106,7 @@ def _biases(graph: Graph) -> Iterator[Remark]:
         if not isinstance(node.layer, BatchNorm) or node.inputs[0] == INPUT:
             continue
         owner = graph.nodes[node.inputs[0]]
-        if isinstance(owner.layer, _WEIGHTED) and owner.layer.bias:
+        if owner.layer.role == "weighted" and f"{owner.name}.bias" in owner.tensors:
             yield Remark(
                 "bias-before-norm",
                 owner.path,
@@ -135,9 +119,7 @@ def _short_sight(graph: Graph, table: Trace, object_pixels: int) -> Iterator[Rem
     for node in graph.nodes:
         if len(node.input_shape) == 1 or node.input_shape[1:] == (1, 1) or node.inputs[0] == INPUT:
             continue
-        whole = isinstance(node.layer, GlobalAvgPool | GlobalMaxPool) or (
-            isinstance(node.layer, AvgPool | MaxPool) and node.output_shape[1:] == (1, 1)
-        )
+        whole = node.layer.role == "pool" and node.output_shape[1:] == (1, 1)
         sees = table.rows[node.inputs[0]].reach.receptive_field[1]
         if whole and sees < object_pixels:
             yield Remark(
@@ -157,7 +139,7 @@ def _late_pooling(graph: Graph) -> Iterator[Remark]:
     if not pools:
         return
     last = pools[-1]
-    after = [n.name for n in graph.nodes[last.index :] if isinstance(n.layer, _WEIGHTED)]
+    after = [n.name for n in graph.nodes[last.index :] if n.layer.role == "weighted"]
     if len(after) < LAYERS_AFTER_POOLING:
         yield Remark(
             "late-pooling",
@@ -173,7 +155,7 @@ def _tail(graph: Graph) -> Iterator[Remark]:
     index = len(graph.nodes) - 1
     while index != INPUT and len(graph.nodes[index].inputs) == 1:
         node = graph.nodes[index]
-        if isinstance(node.layer, _WEIGHTED):
+        if node.layer.role == "weighted":
             for late in reversed(tail):
                 yield from _late(late, node)
             return
@@ -183,13 +165,13 @@ def _tail(graph: Graph) -> Iterator[Remark]:
 
 def _late(node: Node, scores: Node) -> Iterator[Remark]:
     after = f"`{node.name}` comes after `{scores.name}`, which makes the class scores"
-    if isinstance(node.layer, _ACTIVATIONS):
+    if node.layer.role == "activation":
         yield Remark(
             "activated-scores",
             node.path,
             f"{after}: evidence against a class is cut off, and with it the gradient.",
         )
-    elif isinstance(node.layer, BatchNorm | SampleNorm):
+    elif node.layer.role == "norm":
         yield Remark(
             "normalized-scores",
             node.path,

@@ -23,6 +23,10 @@ Padding = NonNegative | tuple[NonNegative, NonNegative] | Literal["same"]
 MAP = 3
 """Number of dimensions of a map: channels, height, width."""
 
+TensorRole = Literal["weight", "bias", "gain", "shift", "slope", "running_mean", "running_var"]
+"""What an array is for: `weight` and `bias` of a linear map, `gain` and `shift` of a norm, `slope`
+of an activation, and a norm's running statistics, which are not learned."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -31,7 +35,7 @@ class TensorSpec:
     Args:
         name: Short name within the layer, such as `weight`.
         shape: Its dimensions, in PyTorch's order.
-        trainable: Whether it is learned; if not it is a buffer (running statistics).
+        role: What it is for, whatever its name.
         fan_in: Inputs that one output sums over, by PyTorch's rule.
         keras_fans: Inputs and outputs by Keras' rule, for weights drawn after Glorot.
         fill: The constant it starts from, or None if it is drawn at random.
@@ -39,7 +43,7 @@ class TensorSpec:
 
     name: str
     shape: Shape
-    trainable: bool = True
+    role: TensorRole
     fan_in: int = 0
     keras_fans: tuple[int, int] = (0, 0)
     fill: float | None = None
@@ -48,6 +52,11 @@ class TensorSpec:
     def size(self) -> int:
         """How many numbers it holds."""
         return prod(self.shape)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it is learned; if not it is a buffer (running statistics)."""
+        return self.role not in ("running_mean", "running_var")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,11 @@ def show_shape(shape: Shape) -> str:
     return "x".join(str(size) for size in shape)
 
 
+def show_sides(size: Size) -> str:
+    """Return a kernel's sides for a drawing: 3×3."""
+    return "×".join(str(side) for side in pair(size))
+
+
 def need_map(shape: Shape) -> None:
     """Raise NetworkError unless the shape is a map."""
     if len(shape) != MAP:
@@ -123,4 +137,4 @@ def need_map(shape: Shape) -> None:
 
 def with_bias(weight: TensorSpec, outputs: int, bias: bool) -> tuple[TensorSpec, ...]:
     """Return the weight alone, or with its bias (one per output; same fan-in)."""
-    return (weight, TensorSpec("bias", (outputs,), fan_in=weight.fan_in)) if bias else (weight,)
+    return (weight, TensorSpec("bias", (outputs,), "bias", weight.fan_in)) if bias else (weight,)

@@ -1,14 +1,14 @@
 """The PyTorch module of a network: what defines right results for every other engine."""
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smidgen.network import layers as L
-from smidgen.network.layers import Branches, Residual
 from smidgen.network.network import INPUT, Network, Node
 from smidgen.network.shapes import Window
 from smidgen.network.weights import initial_weights
@@ -65,85 +65,19 @@ class TorchNetwork(nn.Module):
                 if last_use[index] == node.index:
                     del values[index]  # frees memory where no gradient is needed
             if isinstance(node.layer, L.Dropout):
-                out = self._drop(inputs[0], node.layer, num_dropouts)
+                drops = self.training and node.layer.rate > 0
+                out = self.dropout(inputs[0], node.layer, num_dropouts) if drops else inputs[0]
                 num_dropouts += 1
             else:
-                out = self._run(node, inputs)
+                out = _RULES[type(node.layer)](_Call(self, node), *inputs)
             values[node.index] = out
             if watch is not None:
                 watch(node, out)
         return values[self.network.graph.nodes[-1].index]
 
-    def _drop(self, x: Tensor, layer: L.Dropout, number: int) -> Tensor:
-        return self.dropout(x, layer, number) if self.training and layer.rate > 0 else x
-
     def _tensor(self, name: str) -> Tensor:
         owner, short = name.split(".")
         return cast(Tensor, getattr(self.owners[owner], short))
-
-    def _get(self, node: Node, short: str) -> Tensor | None:
-        owner = self.owners[node.name]
-        return cast(Tensor, getattr(owner, short)) if hasattr(owner, short) else None
-
-    def _run(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        x, layer = inputs[0], node.layer
-        match layer:
-            case L.Conv():
-                return self._convolve(node, x, "weight", "bias", layer.groups)
-            case L.SeparableConv():
-                y = self._convolve(
-                    node, x, "depthwise_weight", "depthwise_bias", node.input_shape[0]
-                )
-                return F.conv2d(y, self._tensor(f"{node.name}.weight"), self._get(node, "bias"))
-            case L.Dense():
-                return F.linear(x, self._tensor(f"{node.name}.weight"), self._get(node, "bias"))
-            case L.BatchNorm():
-                return self._batch_norm(node, layer, x)
-            case L.SampleNorm():
-                return _sample_norm(
-                    x,
-                    self._tensor(f"{node.name}.weight"),
-                    self._tensor(f"{node.name}.bias"),
-                    layer.eps,
-                )
-            case L.PReLU():
-                return F.prelu(x, self._tensor(f"{node.name}.weight"))
-            case Branches():
-                return torch.cat(inputs, dim=1)
-            case Residual():
-                return inputs[0] + inputs[1]
-            case _:
-                return _without_tensors(node, x)
-
-    def _convolve(self, node: Node, x: Tensor, weight: str, bias: str, groups: int) -> Tensor:
-        window = cast(Window, node.layer.window(node.input_shape))
-        x, padding = _padded(x, window, 0.0)
-        return F.conv2d(
-            x,
-            self._tensor(f"{node.name}.{weight}"),
-            self._get(node, bias),
-            stride=window.stride,
-            padding=padding,
-            groups=groups,
-        )
-
-    def _batch_norm(self, node: Node, layer: L.BatchNorm, x: Tensor) -> Tensor:
-        mean = self._tensor(f"{node.name}.running_mean")
-        var = self._tensor(f"{node.name}.running_var")
-        weight, bias = self._get(node, "weight"), self._get(node, "bias")
-        if not self.training:
-            return F.batch_norm(x, mean, var, weight, bias, False, 0.0, layer.eps)
-        biased = layer.running_variance == "biased"
-        # backward needs the array that PyTorch moved, so the correction goes to another one
-        moved = var.clone() if biased else var
-        y = F.batch_norm(x, mean, moved, weight, bias, True, layer.momentum, layer.eps)
-        if biased:
-            # PyTorch moved towards n / (n - 1) times the variance; Keras moves towards it itself
-            count = x.numel() // x.shape[1]
-            kept = var * (1 - layer.momentum)
-            with torch.no_grad():
-                var.copy_(kept + (moved - kept) * ((count - 1) / count))
-        return y
 
 
 def to_torch(
@@ -166,43 +100,95 @@ def _ordinary_dropout(x: Tensor, layer: L.Dropout, number: int) -> Tensor:
     return F.dropout(x, layer.rate)
 
 
-def _sample_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One operation of a module as its rule sees it."""
+
+    module: TorchNetwork
+    node: Node
+
+    def get(self, short: str) -> Tensor | None:
+        """Return one of the operation's tensors, or None where the layer has no such."""
+        owner = self.module.owners[self.node.name]
+        return cast(Tensor, getattr(owner, short)) if hasattr(owner, short) else None
+
+    def need(self, short: str) -> Tensor:
+        """Return one of the operation's tensors."""
+        return cast(Tensor, getattr(self.module.owners[self.node.name], short))
+
+    @property
+    def window(self) -> Window:
+        """How far the operation looks."""
+        return cast(Window, self.node.layer.window(self.node.input_shape))
+
+    @property
+    def layer(self) -> Any:
+        """The layer, of the class that the rule is for."""
+        return self.node.layer
+
+
+def _conv(call: _Call, x: Tensor) -> Tensor:
+    return _convolved(call, x, "weight", "bias", call.layer.groups)
+
+
+def _separable(call: _Call, x: Tensor) -> Tensor:
+    channels = call.node.input_shape[0]
+    y = _convolved(call, x, "depthwise_weight", "depthwise_bias", channels)
+    return F.conv2d(y, call.need("weight"), call.get("bias"))
+
+
+def _convolved(call: _Call, x: Tensor, weight: str, bias: str, groups: int) -> Tensor:
+    window = call.window
+    x, padding = _padded(x, window, 0.0)
+    return F.conv2d(
+        x,
+        call.need(weight),
+        call.get(bias),
+        stride=window.stride,
+        padding=padding,
+        groups=groups,
+    )
+
+
+def _batch_norm(call: _Call, x: Tensor) -> Tensor:
+    layer = cast(L.BatchNorm, call.layer)
+    mean, var = call.need("running_mean"), call.need("running_var")
+    weight, bias = call.get("weight"), call.get("bias")
+    if not call.module.training:
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, layer.eps)
+    biased = layer.running_variance == "biased"
+    # backward needs the array that PyTorch moved, so the correction goes to another one
+    moved = var.clone() if biased else var
+    y = F.batch_norm(x, mean, moved, weight, bias, True, layer.momentum, layer.eps)
+    if biased:
+        # PyTorch moved towards n / (n - 1) times the variance; Keras moves towards it itself
+        count = x.numel() // x.shape[1]
+        kept = var * (1 - layer.momentum)
+        with torch.no_grad():
+            var.copy_(kept + (moved - kept) * ((count - 1) / count))
+    return y
+
+
+def _sample_norm(call: _Call, x: Tensor) -> Tensor:
     dims = tuple(range(1, x.dim()))
     centered = x - x.mean(dims, keepdim=True)
     # the root's slope is infinite at 0; a constant image must give 0, not NaN, gradients
     variance = centered.square().mean(dims, keepdim=True)
     std = variance.clamp_min(torch.finfo(x.dtype).tiny).sqrt()
-    return gain * centered / (std + eps) + bias
+    return call.need("weight") * centered / (std + call.layer.eps) + call.need("bias")
 
 
-def _without_tensors(node: Node, x: Tensor) -> Tensor:
-    match node.layer:
-        case L.ReLU():
-            return F.relu(x)
-        case L.LeakyReLU(slope=slope):
-            return F.leaky_relu(x, slope)
-        case L.MaxPool():
-            window = cast(Window, node.layer.window(node.input_shape))
-            x, padding = _padded(x, window, -torch.inf)
-            return F.max_pool2d(x, window.kernel, window.stride, padding)
-        case L.AvgPool():
-            return _average(node, x)
-        case L.GlobalAvgPool():
-            return x.mean((2, 3), keepdim=True)
-        case L.GlobalMaxPool():
-            return F.max_pool2d(x, (x.shape[2], x.shape[3]))
-        case L.Multiply(factor=factor):
-            return x * factor
-        case L.Flatten():
-            return x.flatten(1)
-    raise AssertionError(f"no rule for {node.layer}")
+def _max_pool(call: _Call, x: Tensor) -> Tensor:
+    window = call.window
+    x, padding = _padded(x, window, -torch.inf)
+    return F.max_pool2d(x, window.kernel, window.stride, padding)
 
 
-def _average(node: Node, x: Tensor) -> Tensor:
-    window = cast(Window, node.layer.window(node.input_shape))
-    counts_padding = cast(L.AvgPool, node.layer).padding != "same"
+def _avg_pool(call: _Call, x: Tensor) -> Tensor:
+    window = call.window
     padded, padding = _padded(x, window, 0.0)
     y = F.avg_pool2d(padded, window.kernel, window.stride, padding)
+    counts_padding = call.layer.padding != "same"
     if counts_padding or not any((*window.before, *window.after)):
         return y
     ones, _ = _padded(torch.ones_like(x[:1, :1]), window, 0.0)
@@ -215,3 +201,25 @@ def _padded(x: Tensor, window: Window, fill: float) -> tuple[Tensor, tuple[int, 
     if (top, left) == (bottom, right):
         return x, (top, left)
     return F.pad(x, (left, right, top, bottom), value=fill), (0, 0)
+
+
+_RULES: Mapping[type[L.LayerBase], Callable[..., Tensor]] = {
+    L.Conv: _conv,
+    L.SeparableConv: _separable,
+    L.BatchNorm: _batch_norm,
+    L.SampleNorm: _sample_norm,
+    L.ReLU: lambda call, x: F.relu(x),
+    L.LeakyReLU: lambda call, x: F.leaky_relu(x, call.layer.slope),
+    L.PReLU: lambda call, x: F.prelu(x, call.need("weight")),
+    L.MaxPool: _max_pool,
+    L.AvgPool: _avg_pool,
+    L.GlobalAvgPool: lambda call, x: x.mean((2, 3), keepdim=True),
+    L.GlobalMaxPool: lambda call, x: F.max_pool2d(x, (x.shape[2], x.shape[3])),
+    L.Multiply: lambda call, x: x * call.layer.factor,
+    L.Flatten: lambda call, x: x.flatten(1),
+    L.Dense: lambda call, x: F.linear(x, call.need("weight"), call.get("bias")),
+    L.Branches: lambda call, *paths: torch.cat(paths, dim=1),
+    L.Residual: lambda call, body, shortcut: body + shortcut,
+}
+"""What each layer does, but for dropouts, which `TorchNetwork.dropout` decides, and `Repeat`, of
+which a graph holds what it repeats."""

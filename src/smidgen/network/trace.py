@@ -9,7 +9,7 @@ arithmetic stands beside our multiply-accumulates, each by its own rule (`OtherC
 
 from dataclasses import asdict, dataclass
 
-from smidgen.network.layers import BatchNorm, Conv, Dense, GlobalAvgPool, Layer, SeparableConv
+from smidgen.network.layers import BatchNorm, Layer
 from smidgen.network.network import INPUT, Graph, Network, Node, lower
 from smidgen.network.shapes import Shape, Window, num_elements
 
@@ -48,23 +48,10 @@ def other_counts(layer: Layer, shape: Shape) -> OtherCounts:
     """Return the tools' counts of a layer on an input of this shape; shared weights count anew."""
     num_macs = layer.macs(shape)
     return OtherCounts(
-        torchinfo_mult_adds=_torchinfo(layer, shape),
-        fvcore_flops=num_macs + _fvcore_extra(layer, shape),
+        torchinfo_mult_adds=layer.torchinfo_mult_adds(shape),
+        fvcore_flops=num_macs + layer.fvcore_extra(shape),
         torch_flops=2 * num_macs,
     )
-
-
-def _torchinfo(layer: Layer, shape: Shape) -> int:
-    learned = sum(spec.size for spec in layer.tensors(shape) if spec.trainable)
-    if isinstance(layer, Conv | SeparableConv):
-        return learned * num_elements(layer.output_shape(shape)[1:])
-    return learned
-
-
-def _fvcore_extra(layer: Layer, shape: Shape) -> int:
-    if isinstance(layer, BatchNorm):
-        return num_elements(shape) * (2 if layer.scale else 1)
-    return num_elements(shape) if isinstance(layer, GlobalAvgPool) else 0
 
 
 Span = tuple[float, float]
@@ -301,8 +288,9 @@ def _folded(graph: Graph, num_params: int) -> int | None:
         if source == INPUT or readers[source] > 1:
             return None
         owner = graph.nodes[source]
-        if not isinstance(owner.layer, Conv | SeparableConv | Dense) or names[owner.name] > 1:
+        if owner.layer.role != "weighted" or names[owner.name] > 1:
             return None
         learned = sum(spec.size for spec in norm.tensors.values() if spec.trainable)
-        num_params += (0 if owner.layer.bias else norm.output_shape[0]) - learned
+        has_bias = f"{owner.name}.bias" in owner.tensors
+        num_params += (0 if has_bias else norm.output_shape[0]) - learned
     return num_params

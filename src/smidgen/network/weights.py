@@ -25,8 +25,7 @@ def initial_weights(network: Network, seed: int) -> Tensors:
 
 
 def _draw(spec: TensorSpec, init: str, rng: np.random.Generator) -> np.ndarray:
-    is_bias = spec.name.endswith("bias")
-    if spec.fill is not None or (init == "keras" and is_bias):
+    if spec.fill is not None or (init == "keras" and spec.role == "bias"):
         return np.full(spec.shape, spec.fill or 0.0, dtype=np.float32)
     bound = sqrt(6.0 / sum(spec.keras_fans)) if init == "keras" else 1.0 / sqrt(spec.fan_in)
     return rng.uniform(-bound, bound, spec.shape).astype(np.float32)

@@ -13,20 +13,15 @@ from typing import Literal
 
 from smidgen.errors import NetworkError
 from smidgen.network.layers import (
-    BatchNorm,
     Branches,
     Layer,
     Multiply,
     Repeat,
     Residual,
-    SampleNorm,
 )
 from smidgen.network.network import INPUT
 
 Join = Literal["concat", "add"]
-
-_OWN_EACH_TIME = BatchNorm | SampleNorm
-"""Layers that a repeated block has anew each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +39,11 @@ class Step:
     layer: Layer | Join
     where: str
     owner: str = ""
+
+    @property
+    def is_own_each_time(self) -> bool:
+        """Whether a repeated block has this layer anew each time."""
+        return not isinstance(self.layer, str) and self.layer.is_own_each_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +177,7 @@ class _Nester:
             return False
         if a.kind == "layer":
             one, other = self.steps[a.step], self.steps[b.step]
-            own = isinstance(one.layer, _OWN_EACH_TIME)
-            return one.layer == other.layer and (own or one.owner == other.owner)
+            return one.layer == other.layer and (one.is_own_each_time or one.owner == other.owner)
         return all(
             len(p) == len(q) and all(self.same(x, y) for x, y in zip(p, q, strict=True))
             for p, q in zip(a.parts, b.parts, strict=True)
@@ -187,7 +186,7 @@ class _Nester:
     def shares(self, item: _Item) -> bool:
         """Whether an item that is the same as another has tensors in common with it."""
         return any(
-            self.steps[step].owner and not isinstance(self.steps[step].layer, _OWN_EACH_TIME)
+            self.steps[step].owner and not self.steps[step].is_own_each_time
             for step in item.steps()
         )
 

@@ -9,26 +9,13 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from smidgen.network.layers import (
-    AvgPool,
-    BatchNorm,
     Branches,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
     Layer,
-    LeakyReLU,
-    MaxPool,
-    Multiply,
-    PReLU,
-    ReLU,
     Repeat,
     Residual,
-    SampleNorm,
-    SeparableConv,
 )
 from smidgen.network.network import Network
-from smidgen.network.shapes import Shape, pair
+from smidgen.network.shapes import Shape
 from smidgen.network.trace import Row, Trace, trace
 
 GAP = 20.0
@@ -204,15 +191,11 @@ _COLORS = {
     "conv": "#2f6fde",
     "separable_conv": "#0f9a94",
     "dense": "#7b52cf",
-    "max_pool": "#d98a1f",
-    "avg_pool": "#d98a1f",
-    "global_avg_pool": "#d98a1f",
-    "global_max_pool": "#d98a1f",
+    "pool": "#d98a1f",
 }
+"""By the layer's kind, else by its role."""
 _GRAY = "#8a95a5"
 _LEGEND = "square: the image, and in it what one value sees · bar and number: parameters"
-_SMALL = (BatchNorm, SampleNorm, ReLU, LeakyReLU, PReLU, Dropout, Multiply)
-"""Layers that stand as a word on the card before them."""
 
 
 def diagram(network: Network, title: str = "") -> str:
@@ -287,9 +270,9 @@ class _Drawing:
                 found.append(self.composite(layer))
                 continue
             rows = [next(self.rows)]
-            words = [_word(layer)] if isinstance(layer, _SMALL) else _strided(layer)
+            words = list(layer.details())
             while position < len(layers) and _is_word(layers[position], rows[-1]):
-                words.append(_word(layers[position]))
+                words.append(layers[position].in_words())
                 rows.append(next(self.rows))
                 position += 1
             found.append(self.card(layer, words, rows))
@@ -313,9 +296,8 @@ class _Drawing:
         num_params = sum(self.owned[row.path] for row in rows)
         share = num_params / self.num_params
         sees = min(rows[0].reach.receptive_field[1] / self.image_side, 1.0)
-        color = _COLORS.get(layer.kind, _GRAY)
-        heading = words.pop(0) if isinstance(layer, _SMALL) else _heading(layer)
-
+        color = _COLORS.get(layer.kind) or _COLORS.get(layer.role, _GRAY)
+        heading = layer.in_words()
         shape = _shape(rows[-1].output_shape)
         count = f"{num_params:,}" if num_params else ""
         room = 0.8 * (_WIDTH - 80 - 7 * len(shape)), _WIDTH - 80 - 6.5 * len(count)
@@ -362,7 +344,7 @@ def _plate(name: str, shape: Shape, note: str) -> Box:
 
 
 def _dead_card(layers: tuple[Layer, ...], shape: Shape) -> Box:
-    words = " · ".join(_word(x) if isinstance(x, _SMALL) else _heading(x) for x in layers)
+    words = " · ".join(layer.in_words() for layer in layers)
 
     def draw(x: float, y: float) -> Iterator[str]:
         left = x - 200
@@ -374,63 +356,10 @@ def _dead_card(layers: tuple[Layer, ...], shape: Shape) -> Box:
     return Box(400, 48, draw)
 
 
-def _heading(layer: Layer) -> str:
-    match layer:
-        case Conv(out_channels=out, kernel_size=kernel, groups=groups):
-            name = "conv" if groups == 1 else f"conv in {groups} groups"
-            return f"{name} {_sides(kernel)} → {out}"
-        case SeparableConv(out_channels=out, kernel_size=kernel):
-            return f"separable {_sides(kernel)} → {out}"
-        case Dense(out_features=out):
-            return f"dense → {out}"
-        case MaxPool(kernel_size=kernel):
-            return f"max pool {_sides(kernel)}"
-        case AvgPool(kernel_size=kernel):
-            return f"mean pool {_sides(kernel)}"
-    return {
-        "global_avg_pool": "mean of the map",
-        "global_max_pool": "maximum of the map",
-        "branches": "branches",
-        "residual": "residual sum",
-        "repeat": "repeated block",
-    }.get(layer.kind, layer.kind)
-
-
 def _is_word(layer: Layer, before: Row) -> bool:
     """Whether a layer needs no card of its own after the one before."""
-    flattens_a_point = isinstance(layer, Flatten) and before.output_shape[1:] == (1, 1)
-    return isinstance(layer, _SMALL) or flattens_a_point
-
-
-def _word(layer: Layer) -> str:
-    match layer:
-        case Flatten():
-            return "flatten"
-        case Dropout(rate=rate):
-            return f"dropout {100 * rate:g} %"
-        case LeakyReLU(slope=slope):
-            return f"leaky ReLU {slope:g}"
-        case Multiply(factor=factor):
-            return f"× {factor:g}"
-        case BatchNorm():
-            return "batch norm"
-        case SampleNorm():
-            return "sample norm"
-    return type(layer).__name__
-
-
-def _sides(kernel: int | tuple[int, int]) -> str:
-    return "×".join(str(side) for side in pair(kernel))
-
-
-def _strided(layer: Layer) -> list[str]:
-    """Say a stride that is not what one expects: 1 of convolutions, the window of pools."""
-    match layer:
-        case Conv() | SeparableConv() if layer.stride > 1:
-            return [f"stride {layer.stride}"]
-        case MaxPool() | AvgPool() if layer.stride not in (None, layer.kernel_size):
-            return [f"stride {layer.stride}"]
-    return []
+    flattens_a_point = layer.role == "reshape" and before.output_shape[1:] == (1, 1)
+    return layer.follows or flattens_a_point
 
 
 def _shape(shape: Shape) -> str:

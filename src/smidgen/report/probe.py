@@ -11,7 +11,6 @@ import numpy as np
 
 from smidgen.data.images import import_pillow
 from smidgen.errors import ReportError
-from smidgen.network.layers import BatchNorm, Dropout, Flatten, LeakyReLU, PReLU, ReLU, SampleNorm
 from smidgen.network.network import Node
 from smidgen.report.page import image_uri
 from smidgen.report.run_view import RunView
@@ -19,8 +18,6 @@ from smidgen.report.run_view import RunView
 if TYPE_CHECKING:
     from smidgen.network.torch_module import TorchNetwork
 
-_FOLLOWING = (BatchNorm, SampleNorm, ReLU, LeakyReLU, PReLU, Dropout, Flatten)
-"""Layers whose output stands for that of the layer before them."""
 _PATCH_FRACTION = 0.22
 _ORANGE = np.array([226, 106, 20])
 _MOST_MAPS, _MAPS_PER_ROW = 32, 8
@@ -167,7 +164,7 @@ def _maps(view: RunView, outputs: dict[int, np.ndarray]) -> list[LayerMaps]:
     for node in nodes:
         words.append(repr(node.layer) if len(node.inputs) == 1 else type(node.layer).__name__)
         after = readers.get(node.index, [])
-        goes_on = len(after) == 1 and isinstance(after[0].layer, _FOLLOWING)
+        goes_on = len(after) == 1 and _stands_for_the_last(after[0])
         if goes_on and after[0].index == node.index + 1:
             continue
         values = outputs[node.index]
@@ -184,6 +181,11 @@ def _maps(view: RunView, outputs: dict[int, np.ndarray]) -> list[LayerMaps]:
         )
         words = []
     return found
+
+
+def _stands_for_the_last(node: Node) -> bool:
+    """Whether a layer's output is shown in the place of that of the layer before it."""
+    return node.layer.role in ("norm", "activation", "dropout", "reshape")
 
 
 def _sheet(maps: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ from smidgen.network.layers import (
     Branches,
     Conv,
     Dense,
-    Dropout,
     Flatten,
     GlobalAvgPool,
     Layer,
@@ -29,7 +28,6 @@ from smidgen.network.layers import (
     ReLU,
     Repeat,
     Residual,
-    SampleNorm,
     SeparableConv,
 )
 from smidgen.network.network import Network
@@ -40,39 +38,12 @@ T = TypeVar("T")
 Layers = tuple[Layer, ...]
 Change = Callable[[Layers, np.random.Generator], Layers | None]
 
-_FOLLOWERS = (BatchNorm, SampleNorm, ReLU, LeakyReLU, PReLU, Dropout, Multiply)
-"""What belongs to the convolution before it."""
-
-
-def parts(layer: Layer) -> tuple[Layers, ...]:
-    """Return the sequences inside a layer; none for a plain one."""
-    match layer:
-        case Branches():
-            return layer.branches
-        case Residual():
-            return (layer.body, layer.shortcut)
-        case Repeat():
-            return (layer.block,)
-    return ()
-
-
-def with_parts(layer: Layer, new: Sequence[Layers]) -> Layer:
-    """Return a layer with other sequences inside, in the order of `parts`."""
-    match layer:
-        case Branches():
-            return replace(layer, branches=tuple(new))
-        case Residual():
-            return replace(layer, body=new[0], shortcut=new[1])
-        case Repeat():
-            return replace(layer, block=new[0])
-    return layer
-
 
 def flat(layers: Layers) -> Iterator[Layer]:
     """Yield every layer at any depth, a block before what is inside it."""
     for layer in layers:
         yield layer
-        for part in parts(layer):
+        for part in layer.paths:
             yield from flat(part)
 
 
@@ -81,8 +52,8 @@ def mapped(layers: Layers, change: Callable[[Layer], Layer]) -> Layers:
     changed = []
     for layer in layers:
         new = change(layer)
-        inside = parts(new)
-        changed.append(with_parts(new, [mapped(part, change) for part in inside]))
+        inside = new.paths
+        changed.append(new.with_paths([mapped(part, change) for part in inside]))
     return tuple(changed)
 
 
@@ -103,7 +74,7 @@ def stages(layers: Layers) -> list[slice]:
         if not isinstance(layer, Conv | SeparableConv):
             continue
         stop = start + 1
-        while stop < len(layers) and isinstance(layers[stop], _FOLLOWERS):
+        while stop < len(layers) and layers[stop].follows:
             stop += 1
         found.append(slice(start, stop))
     return found
@@ -126,7 +97,7 @@ def pick(things: Sequence[T], rng: np.random.Generator) -> T | None:
 
 
 def _num_sequences(layers: Layers) -> int:
-    return 1 + sum(_num_sequences(part) for layer in layers for part in parts(layer))
+    return 1 + sum(_num_sequences(part) for layer in layers for part in layer.paths)
 
 
 def _edited(
@@ -137,7 +108,7 @@ def _edited(
         return change(layers)
     number -= 1
     for at, layer in enumerate(layers):
-        inside = list(parts(layer))
+        inside = list(layer.paths)
         for place, part in enumerate(inside):
             size = _num_sequences(part)
             if number >= size:
@@ -147,7 +118,7 @@ def _edited(
             if not new:  # most paths must not be empty
                 return None
             inside[place] = new
-            return with_layer(layers, at, with_parts(layer, inside))
+            return with_layer(layers, at, layer.with_paths(inside))
     return None
 
 
@@ -221,8 +192,7 @@ def _reshape(layers: Layers, rng: np.random.Generator) -> Layers | None:
 def _activate(layers: Layers, rng: np.random.Generator) -> Layers | None:
     """Give all activations another form."""
     new = _ACTIVATIONS[rng.integers(len(_ACTIVATIONS))]
-    kinds = (ReLU, LeakyReLU, PReLU)
-    return mapped(layers, lambda layer: new if isinstance(layer, kinds) else layer)
+    return mapped(layers, lambda layer: new if layer.role == "activation" else layer)
 
 
 def _scale(layers: Layers, rng: np.random.Generator) -> Layers | None:
