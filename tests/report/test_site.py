@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,8 @@ def test_proof_with_the_most_seeds_is_linked(make_run: MakeRun, store: RunStore)
     assert proof_links([native, torch]) == {"tiny": proof_file(native)}
     assert proof_file(native) != proof_file(torch)
     assert proof_file(native).startswith("proof-tiny-final-native-")
+    changed = [replace(native[0], fingerprint="0" * 64)]
+    assert proof_file(changed) != proof_file(native)
 
 
 @pytest.mark.usefixtures("quick")

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -75,7 +75,7 @@ def proof_file(kind: Kind) -> str:
     """Return the file of a proof's page: the recipe, how it was run, and digits of what it is."""
     first = kind[0]
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", first.recipe).strip("-.")[:80] or "recipe"
-    digits = hashlib.sha256(repr(first.kind).encode()).hexdigest()[:8]
+    digits = hashlib.sha256(repr(astuple(first.kind)).encode()).hexdigest()[:8]
     return f"proof-{slug}-{first.protocol}-{first.engine}-{digits}.html"
 
 
