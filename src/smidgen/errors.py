@@ -7,6 +7,7 @@ SmidgenError
 ├── DataError               images or labels that are broken or do not fit together
 │   ├── DataMissingError    a data set that is not on this machine
 │   └── DownloadError       a fetch that did not end in the expected bytes
+├── MissingPackageError     a package of an extra that a task needs and that is not installed
 ├── StorageError            a file or folder that cannot be written (full disk, no folder)
 │   └── InUseError          what another process holds the lock of
 ├── RunError                a run that is missing, broken or contradicts what was asked
@@ -65,6 +66,10 @@ class DataMissingError(DataError, FileNotFoundError):
 
 class DownloadError(DataError, OSError):
     """A fetch that did not end in the expected bytes."""
+
+
+class MissingPackageError(SmidgenError, ImportError):
+    """A package of an extra that a task needs and that is not installed."""
 
 
 class StorageError(SmidgenError, OSError):

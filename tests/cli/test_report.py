@@ -175,14 +175,14 @@ def test_a_missing_extra_is_one_line(
     shell: Shell, make_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what to install."""
-    monkeypatch.setattr("smidgen.report.page.find_spec", lambda name: None)
+    monkeypatch.setattr("smidgen.extras.find_spec", lambda name: None)
 
     found = shell("report", make_run().name)
 
     assert (found.code, found.err) == (
         1,
         "error: Reports need matplotlib and jinja2. "
-        'Install what is missing with `pip install "smidgen[report]"`.\n',
+        "Install what is missing with `pip install matplotlib jinja2`.\n",
     )
 
 

@@ -182,5 +182,5 @@ def test_a_missing_optuna_is_one_line(
 
     assert ended.code == 1
     assert ended.err.splitlines()[-1] == (
-        'error: A search needs Optuna. Install it with `pip install "smidgen[search]"`.'
+        "error: A search needs Optuna. Install it with `pip install optuna`."
     )

@@ -4,10 +4,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from smidgen.errors import ReportError
-from smidgen.report import page
 from smidgen.report.page import Cell, Column, Table, _environment, cells, marked, write_page
 
 from .conftest import HOSTILE, Page
@@ -78,16 +74,3 @@ def test_a_page_is_written_whole_in_a_folder_that_is_made(tmp_path: Path) -> Non
 
     assert (tmp_path / "new" / "page.html").read_text("utf-8") == "é \\ud800"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
-
-
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra one line says what to install."""
-    find = page.find_spec
-    monkeypatch.setattr(page, "find_spec", lambda n: None if n == "jinja2" else find(n))
-
-    with pytest.raises(ReportError) as raised:
-        page.require_extra()
-
-    assert str(raised.value) == (
-        'Reports need jinja2. Install what is missing with `pip install "smidgen[report]"`.'
-    )

@@ -157,5 +157,5 @@ def test_missing_writer_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
         workbook(RECIPES["smidgen/quick"].network, "net")
 
     assert str(caught.value) == (
-        "A spreadsheet needs XlsxWriter. Install it with `pip install smidgen[report]`."
+        "A spreadsheet needs XlsxWriter. Install it with `pip install XlsxWriter`."
     )

@@ -19,6 +19,7 @@ from smidgen.cli.reported import (
     proof_reported,
     run_reported,
 )
+from smidgen.extras import require
 
 if TYPE_CHECKING:
     from smidgen.evidence.proof import Proof
@@ -91,7 +92,6 @@ def report(
         smidgen report last --md writeup.md --png accuracy accuracy.png
     """
     from smidgen.cli.prove import share_of
-    from smidgen.report.page import require_extra
 
     store = store_at(runs_dir)
     if site is not None:
@@ -102,7 +102,12 @@ def report(
     if as_json:
         _print_json(targets or [], target, store)
         return
-    require_extra()
+    if output is not None or (png is None and text is None):
+        require_for_pages()
+    elif png is not None:
+        require("Plots need", "matplotlib")
+    if image is not None:
+        require("An image's way through a network needs", "torch")
     share = None if target is None else share_of(target, "--target")
     found = find_reported(targets or [], store, Wanted(data_dir, protocol, image, share))
     if png is not None:
@@ -113,20 +118,22 @@ def report(
         _write_page(found, output, opens)
 
 
+def require_for_pages() -> None:
+    """Raise MissingPackageError unless pages can be made here; asked before hours of training."""
+    require("Reports need", "matplotlib", "jinja2")
+
+
 def write_run_page(folder: "RunFolder", opens: bool, data_dir: Path | None = None) -> None:
     """Write the page of a run into the current folder and say where it is."""
-    from smidgen.report.page import require_extra
-
-    require_extra()
+    require_for_pages()
     _write_page(run_reported(folder, Wanted(data_dir)), None, opens)
 
 
 def write_proof_page(proof: "Proof", store: "RunStore", wanted: Wanted) -> None:
     """Write the page of a proof into the current folder, say where it is, and open it."""
-    from smidgen.report.page import require_extra
     from smidgen.runs.store import RunFolder
 
-    require_extra()
+    require_for_pages()
     runs = [RunFolder(store.root / seed.run) for seed in proof.seeds]
     _write_page(proof_reported(proof.recipe, runs, wanted), None, opens=True)
 

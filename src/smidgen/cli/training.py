@@ -83,6 +83,10 @@ def train(
 
     if as_json and (with_page or opens):
         raise typer.BadParameter("not together with --json.", param_hint="'--report'")
+    if with_page or opens:
+        from smidgen.cli.report import require_for_pages, write_run_page
+
+        require_for_pages()
     store = store_at(runs_dir)
     if resume is not None:
         _refuse_settings(context)
@@ -97,8 +101,6 @@ def train(
             run = run_training(recipe, dataset, store, seed, options, listener)
     _report(run, as_json)
     if with_page or opens:
-        from smidgen.cli.report import write_run_page
-
         write_run_page(run.folder, opens, data_dir)
 
 

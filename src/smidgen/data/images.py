@@ -121,9 +121,7 @@ def import_pillow() -> ModuleType:
     try:
         import PIL.Image
     except ImportError:
-        raise DataError(
-            'Image files need Pillow. Install it with `pip install "smidgen[images]"`.'
-        ) from None
+        raise DataError("Image files need Pillow. Install it with `pip install pillow`.") from None
     return PIL.Image
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from smidgen.engines.contract import Engine
 from smidgen.errors import EngineError
+from smidgen.extras import is_installed, require
 from smidgen.recipes.recipe import Recipe
 
 EngineName = Literal["torch", "native"]
@@ -18,9 +19,12 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
     """Return the engine to use and, where `auto` could not have the native one, why.
 
     Raises:
-        EngineError: The native engine was asked for and cannot run this recipe here.
+        EngineError: The native engine was asked for and cannot run this recipe here, or
+            neither engine can.
+        MissingPackageError: The torch engine was asked for and PyTorch is not installed.
     """
     if choice == "torch":
+        require("The torch engine needs", "torch")
         return "torch", ""
     obstacle = "" if device == "cpu" else f"the native engine runs on the CPU, not on `{device}`"
     if not obstacle:
@@ -31,6 +35,11 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
         return "native", ""
     if choice == "native":
         raise EngineError(f"The native engine cannot run this: {obstacle}. Use `--engine torch`.")
+    if not is_installed("torch"):
+        raise EngineError(
+            f"Neither engine runs here. The native one: {obstacle}. The torch one: PyTorch is not "
+            "installed; `pip install torch` brings it."
+        )
     return "torch", obstacle
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from smidgen.errors import NetworkError
+from smidgen.extras import require
 from smidgen.network.network import Network
 from smidgen.reading.watched import Watched
 
@@ -120,6 +121,7 @@ def read_python_file(
 
     Raises:
         NetworkError: The file cannot be read, run, or does not give a working module.
+        MissingPackageError: PyTorch is not installed.
     """
     limits = limits or Limits()
     target = parse_target(text)
@@ -127,6 +129,7 @@ def read_python_file(
         content = target.path.read_bytes()
     except OSError as problem:
         raise NetworkError(f"Cannot read `{target.path}`: {problem.strerror}.") from problem
+    require(f"Reading `{target.shown}` needs", "torch")
     with tempfile.TemporaryDirectory(prefix="smidgen-") as folder:
         request = {
             "target": text,

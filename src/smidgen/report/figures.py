@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smidgen.report.page import require_extra
+from smidgen.extras import require
 from smidgen.report.style import BLUE, CARD, INK, MUTED, ORANGE, TIP, TIP_BREAK, inlined, rc
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Plot:
 
 @contextmanager
 def _drawn(plot: Plot, width: int, height: int) -> "Iterator[Figure]":
-    require_extra()
+    require("Plots need", "matplotlib")
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smidgen import __version__
-from smidgen.errors import ReportError
+from smidgen.extras import require
 from smidgen.files import write_atomically
 from smidgen.report.style import css_variables
 
@@ -63,7 +62,7 @@ def marked(text: str) -> "Markup":
 
 @cache
 def _environment() -> "Environment":
-    require_extra()
+    require("Reports need", "jinja2")
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -99,16 +98,6 @@ def _policy(style: str, script: str) -> str:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def require_extra() -> None:
-    """Raise ReportError with what to install where matplotlib or jinja2 is missing."""
-    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
-    if missing:
-        raise ReportError(
-            f"Reports need {' and '.join(missing)}. "
-            'Install what is missing with `pip install "smidgen[report]"`.'
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from smidgen.errors import ReportError, SmidgenError
 from smidgen.evidence.select import kinds_of
 from smidgen.evidence.statements import spread
 from smidgen.evidence.wording import CLAIM_SEEDS, percent
+from smidgen.extras import require
 from smidgen.files import locked, storage_errors, write_atomically
 from smidgen.recipes.catalogue import LADDERS
 from smidgen.recipes.ladder import read_ladder
@@ -29,7 +30,6 @@ from smidgen.report.page import (
     cells,
     interval_text,
     render,
-    require_extra,
     write_page,
 )
 from smidgen.report.pictures import ImageSource, pictures_of
@@ -363,7 +363,7 @@ def make_site(
         InUseError: Another process makes this site just now.
         StorageError: Something cannot be written.
     """
-    require_extra()
+    require("Reports need", "matplotlib", "jinja2")
     _check_free(folder)
     lock = locked(folder / ".lock", wait=False, owner=f"The site `{folder}`", remove=True)
     with lock:

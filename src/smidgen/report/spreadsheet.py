@@ -39,7 +39,7 @@ def workbook(network: Network, name: str, max_params: int | None = None) -> byte
         import xlsxwriter
     except ImportError as problem:
         raise NetworkError(
-            "A spreadsheet needs XlsxWriter. Install it with `pip install smidgen[report]`."
+            "A spreadsheet needs XlsxWriter. Install it with `pip install XlsxWriter`."
         ) from problem
     table, nodes = trace(network), network.graph.nodes
     square = network.input_shape[1] == network.input_shape[2] and all(

@@ -179,9 +179,7 @@ def import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise SearchError(
-            'A search needs Optuna. Install it with `pip install "smidgen[search]"`.'
-        ) from error
+        raise SearchError("A search needs Optuna. Install it with `pip install optuna`.") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from smidgen.data.dataset import Dataset
 from smidgen.data.grid import samples_of
+from smidgen.extras import require
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.training.planning import plan
 
@@ -22,6 +23,7 @@ def augmented_samples(
     Returns:
         uint8 (count, C, H, W) before normalization, and int64 (count,) labels.
     """
+    require("Augmenting images for a look needs", "torch")
     import torch
 
     from smidgen.engines.torch_engine import augmented

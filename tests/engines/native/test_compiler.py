@@ -24,7 +24,7 @@ from smidgen.files import sha256_of
 FakeCompiler = Callable[..., Path]
 Lifeline = tuple[Path, Callable[[], bool]]
 SOURCE = "int answer(void) { return 42; }\n"
-ADVICE = 'Use `--engine torch`, install gcc 12 or newer, or run `pip install "smidgen[native]"`.'
+ADVICE = "Use `--engine torch`, install gcc 12 or newer, or run `pip install ziglang`."
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins are shell scripts")
 
@@ -399,8 +399,7 @@ def test_web_assembly_needs_zig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         compile_wasm(SOURCE)
 
     assert str(error.value) == (
-        "WebAssembly is made by the compiler zig, which was not found. "
-        'Run `pip install "smidgen[native]"`.'
+        "WebAssembly is made by the compiler zig, which was not found. Run `pip install ziglang`."
     )
 
 

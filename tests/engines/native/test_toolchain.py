@@ -13,7 +13,7 @@ from smidgen.errors import CompilerError
 
 FakeCompiler = Callable[..., Path]
 Lifeline = tuple[Path, Callable[[], bool]]
-ADVICE = 'Use `--engine torch`, install gcc 12 or newer, or run `pip install "smidgen[native]"`.'
+ADVICE = "Use `--engine torch`, install gcc 12 or newer, or run `pip install ziglang`."
 GCC_11 = "gcc (Ubuntu 11.4.0-1ubuntu1) 11.4.0\nCopyright (C) Free Software Foundation, Inc."
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins are shell scripts")

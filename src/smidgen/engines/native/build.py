@@ -333,7 +333,7 @@ def compile_wasm(
     except CompilerError as error:
         raise CompilerError(
             "WebAssembly is made by the compiler zig, which was not found. "
-            'Run `pip install "smidgen[native]"`.'
+            "Run `pip install ziglang`."
         ) from error
     flags = [*WASM_FLAGS, *COMMON_FLAGS, options.optimize]
     flags += [f"-Wl,--export={name}" for name in exports]

@@ -105,10 +105,7 @@ def _ask_sysctl() -> str:
 COMPILER_VARIABLE = "SMIDGEN_CC"
 OLDEST_GCC = 12
 """The first gcc with `__builtin_shufflevector`, which the kernels are written with."""
-ADVICE = (
-    f"Use `--engine torch`, install gcc {OLDEST_GCC} or newer, "
-    'or run `pip install "smidgen[native]"`.'
-)
+ADVICE = f"Use `--engine torch`, install gcc {OLDEST_GCC} or newer, or run `pip install ziglang`."
 
 _CANDIDATES = ("cc", "gcc", "clang")
 _PROBE_SECONDS = 30.0

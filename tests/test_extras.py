@@ -1,0 +1,155 @@
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from smidgen.errors import MissingPackageError
+from smidgen.extras import require
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+HIDE = """
+import sys
+
+for name in {hidden!r}:
+    sys.modules[name] = None
+"""
+HIDDEN = ("torch", "matplotlib", "jinja2", "PIL", "optuna", "ziglang", "xlsxwriter", "h5py", "onnx")
+TINY = ("--set", "dataset=stripes", "--set", "epochs=1")
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    """Return the packages of a list of requirements."""
+    return {re.split(r"[^A-Za-z0-9._-]", each)[0] for each in requirements}
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> "Core":
+    """A folder and an interpreter that knows the core dependencies alone."""
+    hiding = tmp_path / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(HIDE.format(hidden=HIDDEN))
+    return Core(tmp_path, hiding)
+
+
+class Core:
+    """Runs commands in an environment without any extra."""
+
+    def __init__(self, folder: Path, hiding: Path) -> None:
+        self.folder = folder
+        self._variables = {"PYTHONPATH": str(hiding), "SMIDGEN_RUNS": str(folder / "runs")}
+
+    def run(self, *words: str, **variables: str) -> tuple[int, str, str]:
+        """Return a command's exit code and what it printed, all warnings being errors."""
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "smidgen", *words],
+            env={**os.environ, **self._variables, **variables},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+
+def test_missing_packages_are_named_with_the_command_that_brings_them() -> None:
+    """Only what is missing is asked for, by the names that pip knows."""
+    require("This needs", "numpy", "pydantic")
+
+    with pytest.raises(MissingPackageError) as caught:
+        require("This needs", "no_such_a", "numpy", "no_such_b")
+
+    assert str(caught.value) == (
+        "This needs no_such_a and no_such_b. "
+        "Install what is missing with `pip install no_such_a no_such_b`."
+    )
+
+
+def test_the_core_is_six_packages() -> None:
+    """Nobody installs gigabytes to train a network of ours."""
+    core = names_of(PROJECT["dependencies"])
+
+    assert core == {"numpy", "safetensors", "pydantic", "typer", "rich", "filelock"}
+
+
+def test_all_holds_every_extra_for_users() -> None:
+    """The extra `all` names every other one but those for developers."""
+    named = {re.sub(r"smidgen\[(.*)\]", r"\1", each) for each in EXTRAS["all"]}
+
+    assert named == EXTRAS.keys() - {"all", "dev"}
+
+
+def test_advice_to_install_names_packages_of_the_extras() -> None:
+    """No text advises an extra of ours by name: smidgen is on no index."""
+    known = set().union(*(names_of(EXTRAS[extra]) for extra in EXTRAS.keys() - {"all", "dev"}))
+    advised: set[str] = set()
+    for folder, kind in (("src", "*.py"), ("docs", "*.md")):
+        for path in (ROOT / folder).rglob(kind):
+            text = path.read_text(encoding="utf-8")
+            for words in re.findall(r"pip install ([^`\n{]+)`", text):
+                advised.update(word for word in words.split() if not word.startswith(("-", ".")))
+
+    assert advised
+    assert advised <= known
+
+
+def test_the_core_trains_proves_and_tells(core: Core) -> None:
+    """Without PyTorch and every extra a network is trained, proven, measured and written up."""
+    for words in (
+        ("train", *TINY),
+        ("prove", "smidgen/quick", *TINY, "--seeds", "2", "--workers", "1"),
+        ("eval", "last"),
+        ("check", "last", "--max-params", "10000"),
+        ("inspect", "last"),
+        ("report", "last", "--md", "text.md"),
+        ("compare", "last", "last"),
+        ("runs",),
+    ):
+        code, out, err = core.run(*words)
+        assert (code, "Traceback" in err) == (0, False), (words, err)
+        assert out, words
+
+    assert "Target" in (core.folder / "text.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("train", *TINY, "--engine", "torch"), "The torch engine needs torch. "),
+        (("train", *TINY, "--report"), "Reports need matplotlib and jinja2. "),
+        (("prove", "smidgen/quick", *TINY, "--open"), "Reports need matplotlib and jinja2. "),
+        (("train", "net.py:Net", *TINY), "Reading `net.py:Net` needs torch. "),
+        (("inspect", "net.py:Net"), "Reading `net.py:Net` needs torch. "),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_what_needs_more_says_so_before_it_begins(
+    core: Core, words: tuple[str, ...], line: str
+) -> None:
+    """One line names the packages, and nothing was trained or left behind."""
+    (core.folder / "net.py").write_text("import torch\nclass Net(torch.nn.Module):\n    pass\n")
+
+    code, out, err = core.run(*words)
+
+    packages = " ".join(re.sub(r".* needs? ", "", line).rstrip(". ").split(" and "))
+    assert (code, out) == (1, "")
+    assert err == f"error: {line}Install what is missing with `pip install {packages}`.\n"
+    assert not (core.folder / "runs").exists()
+
+
+def test_neither_compiler_nor_torch_is_one_line(core: Core) -> None:
+    """Where nothing can train, both ways out are named."""
+    code, out, err = core.run("train", *TINY, PATH=str(core.folder))
+
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: Neither engine runs here. The native one: No C compiler was found: looked for "
+        "`cc`, `gcc` and `clang` on PATH and for the Python package `ziglang`. Use `--engine "
+        "torch`, install gcc 12 or newer, or run `pip install ziglang`. The torch one: PyTorch "
+        "is not installed; `pip install torch` brings it.\n"
+    )
