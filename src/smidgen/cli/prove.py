@@ -74,7 +74,7 @@ def prove(
     from smidgen.evidence.prove import prove as run_seeds
 
     if opens:
-        from smidgen.cli.report import require_for_pages, write_proof_page
+        from smidgen.cli.report import require_for_pages
 
         require_for_pages()
     share = None if target is None else share_of(target, "--target")
@@ -91,6 +91,8 @@ def prove(
         proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, listener)
     print(json.dumps(proof.to_plain()) if as_json else page(proof))
     if opens:
+        from smidgen.cli.report import write_proof_page
+
         write_proof_page(proof, store, Wanted(data_dir, target=share))
     elif not as_json:
         print(f"\n{page_command(proof, store, runs_dir, target)}")

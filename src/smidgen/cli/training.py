@@ -84,7 +84,7 @@ def train(
     if as_json and (with_page or opens):
         raise typer.BadParameter("not together with --json.", param_hint="'--report'")
     if with_page or opens:
-        from smidgen.cli.report import require_for_pages, write_run_page
+        from smidgen.cli.report import require_for_pages
 
         require_for_pages()
     store = store_at(runs_dir)
@@ -101,6 +101,8 @@ def train(
             run = run_training(recipe, dataset, store, seed, options, listener)
     _report(run, as_json)
     if with_page or opens:
+        from smidgen.cli.report import write_run_page
+
         write_run_page(run.folder, opens, data_dir)
 
 
