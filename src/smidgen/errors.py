@@ -13,6 +13,7 @@ SmidgenError
 ├── RunError                a run that is missing, broken or contradicts what was asked
 ├── ReportError             a page or a picture that cannot be made
 ├── SearchError             a search that finds nothing to try, or whose journal is not its own
+├── CloudError              a rented machine that cannot be had, found or believed
 ├── BudgetError             a limit that was promised and not kept
 ├── EngineError             an engine that cannot do what was asked
 │   ├── CompilerError       no working C compiler, or one that failed
@@ -94,6 +95,10 @@ class ReportError(SmidgenError, ValueError):
 
 class SearchError(SmidgenError, ValueError):
     """A search that finds nothing to try, or whose journal is missing parts or not its own."""
+
+
+class CloudError(SmidgenError, RuntimeError):
+    """A rented machine that cannot be had, found or believed, or a cap that makes no sense."""
 
 
 class BudgetError(SmidgenError, ValueError):

@@ -8,6 +8,7 @@ from smidgen.cli import (
     ablate,
     catalogue,
     check,
+    cloud_command,
     compare,
     data,
     grade,
@@ -69,3 +70,4 @@ app.command("report")(report.report)
 app.command("eval")(models.evaluate)
 app.command("predict")(models.predict)
 app.add_typer(runs.app, name="runs")
+app.add_typer(cloud_command.app, name="cloud")
