@@ -100,7 +100,12 @@ EVERY_LAYER = Network(
 SMALL = Network((L.Conv(4, 5, stride=3), L.ReLU(), L.GlobalAvgPool(), L.Flatten(), L.Dense(10)))
 
 # No bias stands right before a norm: its gradient is rounding alone, which Adam would blow up.
-NETWORKS = {"every layer": EVERY_LAYER}
+LATER_LAYERS = Network(
+    (L.Conv(4, 3), L.GroupNorm(2), L.Dropout2d(0.1), L.Flatten(), L.Dense(4)),
+    (1, 10, 10),
+    num_classes=4,
+)
+NETWORKS = {"every layer": EVERY_LAYER, "later layers": LATER_LAYERS}
 """Together they have every kind of layer, in every convention for initial weights."""
 
 

@@ -20,6 +20,7 @@ from smidgen.network.layers import (
     Conv,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool,
     MaxPool,
@@ -298,6 +299,23 @@ def test_torch_drops_what_the_reference_drops(
 
     expected = keep_mask(0xC0FFEE11, 17, 2, (shape[0], int(np.prod(shape[1:]))), rate)
     assert (found.numpy() != 0).reshape(shape[0], -1).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3, 3), (5, 4, 6, 5), (5, 9)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_are_dropped_whole(shape: tuple[int, ...], channels_last: bool) -> None:
+    """One decision for each channel, NumPy's for the channel's number, holds for all its cells."""
+    x = torch.rand(shape) + 1.0
+    if channels_last and x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    dropout = PlannedDropout(0xC0FFEE11, 17)
+
+    found = dropout(x, Dropout2d(0.4), 2)
+
+    kept = torch.from_numpy(keep_mask(0xC0FFEE11, 17, 2, shape[:2], 0.4))
+    kept = kept.reshape(*shape[:2], *[1] * (len(shape) - 2))
+    assert 0 < int(kept.sum()) < kept.numel()
+    torch.testing.assert_close(found, torch.where(kept, x / 0.6, 0.0), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])

@@ -12,9 +12,11 @@ from smidgen.network.layers import (
     Conv,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     LayerBase,
     LeakyReLU,
     MaxPool,
@@ -37,6 +39,7 @@ ALONE = (
     SeparableConv(4, 3),
     BatchNorm(),
     SampleNorm(),
+    GroupNorm(2),
     ReLU(),
     LeakyReLU(0.1),
     PReLU(),
@@ -46,6 +49,7 @@ ALONE = (
     GlobalMaxPool(),
     Multiply(2.0),
     Dropout(0.5),
+    Dropout2d(0.5),
     Flatten(),
 )
 """One of each kind that works on a map."""
@@ -84,6 +88,9 @@ ALONE = (
         (BatchNorm(), MAP, MAP),
         (BatchNorm(), (32,), (32,)),
         (SampleNorm(), MAP, MAP),
+        (GroupNorm(4), MAP, MAP),
+        (GroupNorm(1), (10,), (10,)),
+        (Dropout2d(0.5), MAP, MAP),
         (ReLU(), MAP, MAP),
         (LeakyReLU(0.2), MAP, MAP),
         (PReLU(), MAP, MAP),
@@ -124,6 +131,8 @@ def test_output_shape(layer: LayerBase, shape: tuple[int, ...], output_shape: tu
         ),
         (BatchNorm(scale=False, shift=False), MAP, {"running_mean": (8,), "running_var": (8,)}),
         (SampleNorm(), MAP, {"weight": (1,), "bias": (1,)}),
+        (GroupNorm(2), MAP, {"weight": (8,), "bias": (8,)}),
+        (GroupNorm(2, affine=False), MAP, {}),
         (PReLU(), MAP, {"weight": (8,)}),
         (Dense(10), (32,), {"weight": (10, 32), "bias": (10,)}),
         (Dense(10, bias=False), (32,), {"weight": (10, 32)}),
@@ -186,6 +195,13 @@ def test_padding(layer: LayerBase, before: tuple[int, int], after: tuple[int, in
 @pytest.mark.parametrize(
     ("layer", "shape", "text"),
     [
+        (GroupNorm(3), MAP, "`groups` 3 does not divide its 8 channels"),
+        (
+            GroupNorm(8),
+            (8, 1, 1),
+            "each of its 8 groups would be a single value, of which nothing is left; use fewer "
+            "groups",
+        ),
         (
             Conv(4, 12),
             MAP,
@@ -275,6 +291,7 @@ def test_every_layer_says_what_it_is_for():
         "SeparableConv": "weighted",
         "BatchNorm": "norm",
         "SampleNorm": "norm",
+        "GroupNorm": "norm",
         "ReLU": "activation",
         "LeakyReLU": "activation",
         "PReLU": "activation",
@@ -284,6 +301,7 @@ def test_every_layer_says_what_it_is_for():
         "GlobalMaxPool": "pool",
         "Multiply": "scale",
         "Dropout": "dropout",
+        "Dropout2d": "dropout",
         "Flatten": "reshape",
         "Dense": "weighted",
         "Branches": "join",
@@ -320,6 +338,7 @@ def test_every_kind_is_here_or_elsewhere():
         (Dense(10), ["weight", "bias"]),
         (BatchNorm(), ["gain", "shift", "running_mean", "running_var"]),
         (SampleNorm(), ["gain", "shift"]),
+        (GroupNorm(4), ["gain", "shift"]),
         (PReLU(), ["slope"]),
     ],
 )
@@ -343,6 +362,8 @@ def test_tensors_have_roles(layer: LayerBase, roles: list[str]):
         (BatchNorm(), "batch norm", ()),
         (LeakyReLU(0.1), "leaky ReLU 0.1", ()),
         (Dropout(0.05), "dropout 5 %", ()),
+        (Dropout2d(0.05), "channel dropout 5 %", ()),
+        (GroupNorm(4), "group norm (4)", ()),
         (Multiply(4.0), "× 4", ()),
         (Flatten(), "flatten", ()),
         (Residual((ReLU(),)), "residual sum", ()),

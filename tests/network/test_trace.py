@@ -15,8 +15,10 @@ from smidgen.network.layers import (
     Conv,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool,
+    GroupNorm,
     Layer,
     LayerBase,
     MaxPool,
@@ -263,6 +265,8 @@ NETWORKS = {
     "shared": Network(
         (Conv(4, 3), Repeat((Conv(4, 3, padding=1), BatchNorm(), ReLU()), 3), *_HEAD)
     ),
+    "group norm": Network((Conv(4, 3), GroupNorm(2), ReLU(), Dropout2d(0.1), *_HEAD)),
+    "bare group norm": Network((Conv(4, 3), GroupNorm(4, affine=False), *_HEAD)),
     "bare norm": Network((Conv(4, 3), BatchNorm(scale=False, shift=False), *_HEAD)),
     "perceptron": Network((Flatten(), Dense(12), BatchNorm(), ReLU(), Dense(10, bias=False))),
 }

@@ -11,9 +11,11 @@ from smidgen.network.layers import (
     Conv,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     Layer,
     LeakyReLU,
     MaxPool,
@@ -137,6 +139,10 @@ def _single(layer: Layer, shape: Shape) -> nn.Module:
             return nn.AdaptiveMaxPool2d(1)
         case Dropout():
             return nn.Dropout(layer.rate)
+        case Dropout2d():
+            return nn.Dropout2d(layer.rate)
+        case GroupNorm():
+            return nn.GroupNorm(layer.groups, shape[0], layer.eps, layer.affine)
         case Flatten():
             return nn.Flatten()
         case Dense():

@@ -19,9 +19,11 @@ from smidgen.network.layers import (
     Conv,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     Layer,
     LeakyReLU,
     MaxPool,
@@ -363,11 +365,22 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
             "`nn.PReLU(4)`."
         ),
     ),
-    "dropout2d": (
-        nn.Sequential(nn.Dropout2d(0.2), _PLAIN),
+    "layer norm of a map": (
+        nn.Sequential(nn.LayerNorm([1, 28, 28]), _PLAIN),
         (
-            "`0` (Dropout2d) drops whole channels of 1x28x28; a network's dropout drops single "
-            "values: use `nn.Dropout`."
+            "`0` (LayerNorm) learns a gain for each of 1x28x28 values; a network's norms have one "
+            "for each channel: `nn.GroupNorm(1, 1)`."
+        ),
+    ),
+    "layer norm of rows": (
+        nn.Sequential(nn.LayerNorm(28), _PLAIN),
+        "`0` (LayerNorm) normalizes 28 of 1x28x28 values, not all.",
+    ),
+    "running instance norm": (
+        nn.Sequential(nn.InstanceNorm2d(1, track_running_stats=True), _PLAIN),
+        (
+            "`0` (InstanceNorm2d) keeps running statistics; a network's norms of single images "
+            "do not."
         ),
     ),
     "always drops": (
@@ -674,3 +687,32 @@ def _in_order(module: nn.Module) -> list[Tensor]:
         for tensor in (*leaf.parameters(recurse=False), *leaf.buffers(recurse=False))
         if tensor.dim() > 0
     ]
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"),
+    [
+        (nn.GroupNorm(2, 4, eps=1e-3), GroupNorm(2, eps=1e-3)),
+        (nn.GroupNorm(1, 4, affine=False), GroupNorm(1, affine=False)),
+        (nn.InstanceNorm2d(4), GroupNorm(4, affine=False)),
+        (nn.InstanceNorm2d(4, affine=True), GroupNorm(4)),
+        (nn.LayerNorm([4, 26, 26], elementwise_affine=False), GroupNorm(1, affine=False)),
+        (_made(lambda m, x: F.layer_norm(x, x.shape[1:])), GroupNorm(1, affine=False)),
+        (nn.Dropout2d(0.2), Dropout2d(0.2)),
+        (_made(lambda m, x: F.dropout2d(x, 0.3, m.training)), Dropout2d(0.3)),
+    ],
+)
+def test_norms_of_single_images_and_channel_dropout(module: nn.Module, layer: Layer):
+    """What later course notebooks use is read as what it is."""
+    whole = nn.Sequential(nn.Conv2d(1, 4, 3), module, nn.Flatten(), nn.Linear(2_704, 10))
+
+    imported = from_torch(whole)
+
+    assert imported.network.layers == (Conv(4, 3, bias=True), layer, Flatten(), Dense(10))
+
+
+def test_layer_norm_of_features_is_one_group():
+    """Flat features are channels, so their layer norm has a gain for each."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.LayerNorm(16), nn.Linear(16, 10))
+
+    assert from_torch(module).network.layers[2] == GroupNorm(1)

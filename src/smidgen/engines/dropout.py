@@ -11,6 +11,7 @@ the even one takes the low half:
 
 in 32-bit arithmetic, where mix is the `lowbias32` finalizer. Kept values are multiplied by
 1 / (1 - rate). A decision depends on nothing else: not on threads, lanes or the batch's size.
+A dropout of whole channels decides once for each: there e is the channel's number.
 
 Source of the finalizer: C. Wellons, Prospecting for Hash Functions, 2018.
 """

@@ -1,7 +1,7 @@
 """The torch engine: the reference that defines what is right, on CPU and on CUDA."""
 
 from collections.abc import Callable
-from math import isfinite
+from math import isfinite, prod
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from smidgen.engines.contract import (
 )
 from smidgen.engines.dropout import ELEMENT_FACTOR, MIX_FACTORS, row_keys, threshold
 from smidgen.errors import EngineError, NonFiniteError
-from smidgen.network.layers import Dropout
+from smidgen.network.layers import DropoutBase
 from smidgen.network.network import Network
 from smidgen.network.torch_module import TorchNetwork, to_torch
 from smidgen.recipes.parts import SGD, Adam
@@ -105,13 +105,14 @@ class PlannedDropout:
         """Say which epoch's key and which step of it the next forward pass belongs to."""
         self._key, self._step = key, step
 
-    def __call__(self, x: Tensor, layer: Dropout, number: int) -> Tensor:
+    def __call__(self, x: Tensor, layer: DropoutBase, number: int) -> Tensor:
         """Return the values with some zeroed and the rest scaled by 1 / (1 - rate)."""
         keys = row_keys(self._key, self._step, number, len(x)).view("int32")
-        hashes = _hashes(torch.from_numpy(keys).to(x.device)[:, None], x[0].numel())
+        decisions = layer.decisions(x.shape[1:])
+        hashes = _hashes(torch.from_numpy(keys).to(x.device)[:, None], prod(decisions))
         # a pair's 32 bits seen as two 16-bit numbers, low half first (little-endian machines)
-        bits = (hashes ^ _signed(_SIGN_BITS)).view(torch.int16)[:, : x[0].numel()]
-        keep = (bits >= threshold(layer.rate) - 32768).view(x.shape)
+        bits = (hashes ^ _signed(_SIGN_BITS)).view(torch.int16)[:, : prod(decisions)]
+        keep = (bits >= threshold(layer.rate) - 32768).view(len(x), *decisions)
         # one copy into the values' own memory order; mixed orders made the product 3x slower
         is_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         order = torch.channels_last if is_last else torch.contiguous_format

@@ -414,6 +414,51 @@ class SampleNorm(LayerBase):
 
 
 @value(NetworkError)
+class GroupNorm(LayerBase):
+    """Normalization of each image over groups of neighboring channels, all cells together.
+
+    y = (x - mean) / sqrt(variance + eps), with the group's biased variance; then, if `affine`,
+    a learned gain and shift for each channel. One group is what courses call layer norm, a
+    group for each channel instance norm. Training and evaluation are the same.
+    Source: Wu and He, Group Normalization, 2018.
+    """
+
+    label = "groupnorm"
+    role = "norm"
+    words = ("groupnorm",)
+    torch_names = ("GroupNorm",)
+    groups: Positive
+    eps: Annotated[float, Field(gt=0.0)] = 1e-5
+    affine: bool = True
+    kind: Literal["group_norm"] = field(default="group_norm", kw_only=True, repr=False)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape[0] % self.groups:
+            raise NetworkError(f"`groups` {self.groups} does not divide its {shape[0]} channels")
+        if num_elements(shape) == self.groups:
+            raise NetworkError(
+                f"each of its {self.groups} groups would be a single value, of which nothing is "
+                "left; use fewer groups"
+            )
+        return shape
+
+    def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        if not self.affine:
+            return ()
+        channels = (shape[0],)
+        return (
+            TensorSpec("weight", channels, "gain", fill=1.0),
+            TensorSpec("bias", channels, "shift", fill=0.0),
+        )
+
+    def fvcore_extra(self, shape: Shape) -> int:
+        return num_elements(shape) * (5 if self.affine else 4)
+
+    def in_words(self) -> str:
+        return f"group norm ({self.groups})"
+
+
+@value(NetworkError)
 class ReLU(LayerBase):
     """max(x, 0)."""
 
@@ -476,20 +521,49 @@ class Multiply(LayerBase):
         return f"× {self.factor:g}"
 
 
-@value(NetworkError)
-class Dropout(LayerBase):
-    """Zeroes each value with probability `rate` in training and scales the rest by 1/(1-rate)."""
+class DropoutBase(LayerBase):
+    """What drops at random in training, and passes its input on in evaluation."""
 
-    label = "dropout"
     role = "dropout"
     is_linear = True
     words = ("dropout",)
-    torch_names = ("Dropout", "Dropout2d")
+    rate: Rate
+
+    def decisions(self, shape: Shape) -> Shape:
+        """Return the shape of one image's decisions: each holds for all cells it stretches to."""
+        return shape
+
+
+@value(NetworkError)
+class Dropout(DropoutBase):
+    """Zeroes each value with probability `rate` in training and scales the rest by 1/(1-rate)."""
+
+    label = "dropout"
+    torch_names = ("Dropout",)
     rate: Rate
     kind: Literal["dropout"] = field(default="dropout", kw_only=True, repr=False)
 
     def in_words(self) -> str:
         return f"dropout {100 * self.rate:g} %"
+
+
+@value(NetworkError)
+class Dropout2d(DropoutBase):
+    """Zeroes each channel's whole map with probability `rate`, and scales the rest by 1/(1-rate).
+
+    Source: Tompson et al., Efficient Object Localization Using Convolutional Networks, 2015.
+    """
+
+    label = "dropout2d"
+    torch_names = ("Dropout2d",)
+    rate: Rate
+    kind: Literal["dropout_2d"] = field(default="dropout_2d", kw_only=True, repr=False)
+
+    def decisions(self, shape: Shape) -> Shape:
+        return (shape[0], *[1] * (len(shape) - 1))
+
+    def in_words(self) -> str:
+        return f"channel dropout {100 * self.rate:g} %"
 
 
 @value(NetworkError)
@@ -624,6 +698,7 @@ Layer = Annotated[
     | SeparableConv
     | BatchNorm
     | SampleNorm
+    | GroupNorm
     | ReLU
     | LeakyReLU
     | PReLU
@@ -633,6 +708,7 @@ Layer = Annotated[
     | GlobalMaxPool
     | Multiply
     | Dropout
+    | Dropout2d
     | Flatten
     | Dense
     | Branches

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from smidgen.network.layers import (
     BatchNorm,
     Conv,
-    Dropout,
+    DropoutBase,
     MaxPool,
 )
 from smidgen.network.network import INPUT, Graph, Network, Node, lower
@@ -177,7 +177,7 @@ def _late(node: Node, scores: Node) -> Iterator[Remark]:
             node.path,
             f"{after}: it rescales them by the batch, so confidence cannot grow where it should.",
         )
-    elif isinstance(node.layer, Dropout) and node.layer.rate > 0:
+    elif isinstance(node.layer, DropoutBase) and node.layer.rate > 0:
         yield Remark(
             "dropped-scores",
             node.path,

@@ -13,7 +13,7 @@ from smidgen.network.network import INPUT, Network, Node
 from smidgen.network.shapes import Window
 from smidgen.network.weights import initial_weights
 
-DropoutFunction = Callable[[Tensor, L.Dropout, int], Tensor]
+DropoutFunction = Callable[[Tensor, L.DropoutBase, int], Tensor]
 """(values, layer, number of the dropout in the network) -> values with some zeroed."""
 
 
@@ -64,7 +64,7 @@ class TorchNetwork(nn.Module):
             for index in set(node.inputs):
                 if last_use[index] == node.index:
                     del values[index]  # frees memory where no gradient is needed
-            if isinstance(node.layer, L.Dropout):
+            if isinstance(node.layer, L.DropoutBase):
                 drops = self.training and node.layer.rate > 0
                 out = self.dropout(inputs[0], node.layer, num_dropouts) if drops else inputs[0]
                 num_dropouts += 1
@@ -96,8 +96,8 @@ def to_torch(
     return TorchNetwork(network, weights)
 
 
-def _ordinary_dropout(x: Tensor, layer: L.Dropout, number: int) -> Tensor:
-    return F.dropout(x, layer.rate)
+def _ordinary_dropout(x: Tensor, layer: L.DropoutBase, number: int) -> Tensor:
+    return x * F.dropout(x.new_ones(len(x), *layer.decisions(x.shape[1:])), layer.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,9 @@ class _Call:
 
     def get(self, short: str) -> Tensor | None:
         """Return one of the operation's tensors, or None where the layer has no such."""
-        owner = self.module.owners[self.node.name]
-        return cast(Tensor, getattr(owner, short)) if hasattr(owner, short) else None
+        if f"{self.node.name}.{short}" not in self.node.tensors:
+            return None
+        return self.need(short)
 
     def need(self, short: str) -> Tensor:
         """Return one of the operation's tensors."""
@@ -178,6 +179,11 @@ def _sample_norm(call: _Call, x: Tensor) -> Tensor:
     return call.need("weight") * centered / (std + call.layer.eps) + call.need("bias")
 
 
+def _group_norm(call: _Call, x: Tensor) -> Tensor:
+    layer = cast(L.GroupNorm, call.layer)
+    return F.group_norm(x, layer.groups, call.get("weight"), call.get("bias"), layer.eps)
+
+
 def _max_pool(call: _Call, x: Tensor) -> Tensor:
     window = call.window
     x, padding = _padded(x, window, -torch.inf)
@@ -208,6 +214,7 @@ _RULES: Mapping[type[L.LayerBase], Callable[..., Tensor]] = {
     L.SeparableConv: _separable,
     L.BatchNorm: _batch_norm,
     L.SampleNorm: _sample_norm,
+    L.GroupNorm: _group_norm,
     L.ReLU: lambda call, x: F.relu(x),
     L.LeakyReLU: lambda call, x: F.leaky_relu(x, call.layer.slope),
     L.PReLU: lambda call, x: F.prelu(x, call.need("weight")),

@@ -20,8 +20,10 @@ from smidgen.network.layers import (
     Conv,
     Dense,
     Dropout,
+    Dropout2d,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     Layer,
     LeakyReLU,
     MaxPool,
@@ -164,6 +166,35 @@ def _batch_norm(call: Call, shape: Shape) -> Layer:
     return BatchNorm(norm.eps, norm.momentum, scale=norm.affine, shift=norm.affine)
 
 
+def _group_norm(call: Call, shape: Shape) -> Layer:
+    norm = cast(nn.GroupNorm, call.module)
+    return GroupNorm(norm.num_groups, norm.eps, norm.affine)
+
+
+def _instance_norm(call: Call, shape: Shape) -> Layer:
+    norm = cast(nn.InstanceNorm2d, call.module)
+    if norm.track_running_stats:
+        raise Unsayable("keeps running statistics; a network's norms of single images do not")
+    return GroupNorm(shape[0], norm.eps, norm.affine)
+
+
+def _layer_norm(call: Call, shape: Shape) -> Layer:
+    sizes, learned = call.arguments["normalized_shape"], call.module is not None
+    if learned:
+        norm = cast(nn.LayerNorm, call.module)
+        learned = norm.elementwise_affine
+        if learned and norm.bias is None:
+            raise Unsayable("has a gain and no shift; a network's norms have both or neither")
+    if tuple(sizes) != shape:
+        raise Unsayable(f"normalizes {_shown(sizes)} of {show_shape(shape)} values, not all")
+    if learned and len(shape) == MAP:
+        raise Unsayable(
+            f"learns a gain for each of {show_shape(shape)} values; a network's norms have one "
+            f"for each channel: `nn.GroupNorm(1, {shape[0]})`"
+        )
+    return GroupNorm(1, float(call.arguments["eps"]), learned)
+
+
 def _prelu(call: Call, shape: Shape) -> Layer:
     slopes = cast(nn.PReLU, call.module).num_parameters
     if slopes != shape[0]:
@@ -258,12 +289,8 @@ def _dropout2d(call: Call, shape: Shape) -> Layer | None:
     layer = _dropout(call, shape)
     if layer == Dropout(0.0) or layer is None:
         return layer
-    if len(shape) != MAP or shape[1:] != (1, 1):
-        raise Unsayable(
-            f"drops whole channels of {show_shape(shape)}; a network's dropout drops single "
-            "values: use `nn.Dropout`"
-        )
-    return layer
+    is_map = len(shape) == MAP and shape[1:] != (1, 1)
+    return Dropout2d(cast(Dropout, layer).rate) if is_map else layer
 
 
 def _whole_mean(call: Call, shape: Shape) -> Layer:
@@ -348,6 +375,14 @@ _WORDS: dict[str, _Word] = {
     "conv": _Word(_conv, modules=(nn.Conv2d,)),
     "linear": _Word(_linear, modules=(nn.Linear,)),
     "batch_norm": _Word(_batch_norm, modules=(nn.BatchNorm1d, nn.BatchNorm2d)),
+    "group_norm": _Word(_group_norm, modules=(nn.GroupNorm,)),
+    "instance_norm": _Word(_instance_norm, modules=(nn.InstanceNorm2d,)),
+    "layer_norm": _Word(
+        _layer_norm,
+        {"normalized_shape": _REQUIRED, "weight": None, "bias": None, "eps": 1e-5},
+        (nn.LayerNorm,),
+        (F.layer_norm,),
+    ),
     "prelu": _Word(_prelu, modules=(nn.PReLU,)),
     "relu": _Word(
         lambda call, shape: ReLU(),

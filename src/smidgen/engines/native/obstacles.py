@@ -9,6 +9,7 @@ from smidgen.recipes.recipe import Recipe
 
 _WIDEST_KERNEL, _LONGEST_STRIDE = 24, 12
 """Columns of a kernel and of a stride that a register tile can hold."""
+_WITHOUT_KERNEL = ("group_norm", "dropout_2d")
 _LARGEST_IMAGE, _LARGEST_ROW = 1 << 19, 1 << 15
 """Values of an image, and of one row of all channels.
 
@@ -32,6 +33,8 @@ def supports(network: Network) -> str | None:
         shape = show_shape(network.input_shape)
         return f"images of {shape}: they may have {_LARGEST_IMAGE:,} values"
     for node in network.graph.nodes:
+        if node.layer.kind in _WITHOUT_KERNEL:
+            return f"layer {node.path}, `{node.layer}`: it has no kernel for it"
         window = node.layer.window(node.input_shape)
         if not isinstance(node.layer, Conv | SeparableConv) or window is None:
             continue
