@@ -7,14 +7,17 @@ JSON is the exchange form and gives back an equal value.
 
 import codecs
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Final, TypeVar, dataclass_transform
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.dataclasses import rebuild_dataclass
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from smidgen.errors import SmidgenError, nearest
 
@@ -66,6 +69,49 @@ def complete(*classes: type, **names: object) -> None:
 def to_plain(thing: object) -> Any:
     """Return a value as dictionaries, lists, strings, numbers and None."""
     return _adapter(type(thing)).dump_python(thing, mode="json")
+
+
+NO_DEFAULT: Final = object()
+"""Of a field that must be given."""
+
+
+def default_of(item: "dataclasses.Field[Any]") -> Any:
+    """Return the declared default of a field; NO_DEFAULT where it must be given, or is made."""
+    declared = item.default
+    if isinstance(declared, FieldInfo):
+        declared = NO_DEFAULT if declared.is_required() else declared.default
+    return NO_DEFAULT if declared in (dataclasses.MISSING, PydanticUndefined) else declared
+
+
+def canonical(thing: Any) -> Any:
+    """Return a value as plain data by which it can be told from others, now and later.
+
+    Fields that have their declared default are left out, so one that is added with a default
+    changes nothing; so are those that the class names in `NOT_IDENTITY`. Tags of unions, the
+    fields called `kind`, stay.
+    """
+    if isinstance(thing, tuple | list):
+        return [canonical(each) for each in thing]
+    if not dataclasses.is_dataclass(thing):
+        return thing
+    left_out = getattr(type(thing), "NOT_IDENTITY", ())
+    return {
+        item.name: canonical(given)
+        for item in dataclasses.fields(thing)
+        if item.name not in left_out
+        and ((given := getattr(thing, item.name)) != default_of(item) or item.name == "kind")
+    }
+
+
+def canonical_digest(thing: Any, form: int) -> str:
+    """Return 64 hexadecimal digits over the canonical form of a value, sorted.
+
+    Args:
+        thing: The value, or plain data.
+        form: Version of what is hashed; another one gives other digits.
+    """
+    text = json.dumps([form, canonical(thing)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def to_json(thing: object, indent: int | None = 2) -> str:

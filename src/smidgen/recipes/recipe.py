@@ -1,9 +1,9 @@
 """`Recipe`: everything that decides a run except the random seed and the protocol."""
 
 import dataclasses
-import hashlib
 import json
-from typing import Annotated, Any
+from functools import cached_property
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -23,7 +23,18 @@ from smidgen.recipes.parts import (
     Schedule,
     WeightAveraging,
 )
-from smidgen.values import complete, from_json, from_plain, to_json, to_plain, value
+from smidgen.values import (
+    canonical_digest,
+    complete,
+    from_json,
+    from_plain,
+    to_json,
+    to_plain,
+    value,
+)
+
+FORM = 2
+"""Version of the canonical form under which recipes and runs are known."""
 
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 
@@ -98,6 +109,8 @@ class Recipe:
     Raises:
         RecipeError: Parts that contradict each other.
     """
+
+    NOT_IDENTITY: ClassVar = ("name", "about", "budget")
 
     name: str
     network: Network
@@ -176,21 +189,15 @@ class Recipe:
         return from_plain(Recipe, plain, RecipeError, f"`--set {path}={text}`")
 
     def fingerprint(self) -> str:
-        """Return 64 hexadecimal digits over everything but `name`, `about` and `budget`.
+        """Return 64 hexadecimal digits over what is not as declared, but `NOT_IDENTITY`.
 
-        Teachers count by their own fingerprints.
+        Teachers count by what they are, not by their names.
         """
-        plain = to_plain(self)
-        for key in ("name", "about", "budget"):
-            del plain[key]
-        if self.distillation is None:
-            del plain["distillation"]  # or every run from before teachers would be another one
-        else:
-            pairs = zip(plain["distillation"]["teachers"], self.distillation.teachers, strict=True)
-            for written, teacher in pairs:
-                written["recipe"] = teacher.recipe.fingerprint()
-        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return canonical_digest(self, FORM)
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the exchange form; `Recipe.from_json` gives back an equal recipe."""

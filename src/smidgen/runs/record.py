@@ -2,22 +2,23 @@
 
 import hashlib
 import json
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from smidgen.data.images import Fit, Invert, Reading, reading_of
 from smidgen.errors import RunError
-from smidgen.recipes.recipe import Recipe
-from smidgen.values import from_plain, to_plain, value
+from smidgen.recipes.recipe import FORM, Recipe
+from smidgen.runs.first_form import first_fingerprint, first_identity
+from smidgen.values import canonical, canonical_digest, from_plain, to_plain, value
 
 RESULTS_VERSION = 1
 """Raised when a fix changes the numbers of a run; part of every run's identity."""
 
-_DIGEST = "sha256"
+_DIGEST, _FORM = "sha256", "form"
 
 ON_TEST: Final = "selected on the test set"
 """How an origin chooses the epoch that it reports; said wherever such a number is shown."""
@@ -25,8 +26,9 @@ ON_TEST: Final = "selected on the test set"
 Protocol = Literal["tune", "final", "origin"]
 EngineName = Literal["torch", "native"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0.0)]
 
 
 @value(RunError)
@@ -48,10 +50,10 @@ class RunChoices:
     engine: EngineName = field(kw_only=True)
     data_sha256: str = field(kw_only=True)
     device: str = field(default="cpu", kw_only=True)
-    threads: Count | None = field(default=None, kw_only=True)
-    lanes: Count | None = field(default=None, kw_only=True)
+    threads: Positive | None = field(default=None, kw_only=True)
+    lanes: Positive | None = field(default=None, kw_only=True)
     # made, not declared: a default would be left out of the identity
-    results_version: Count = field(default_factory=lambda: RESULTS_VERSION, kw_only=True)
+    results_version: Positive = field(default_factory=lambda: RESULTS_VERSION, kw_only=True)
 
     def __post_init__(self) -> None:
         is_torch = self.engine == "torch"
@@ -83,7 +85,9 @@ class RunSpec(RunChoices):
     """
 
     recipe: Recipe
-    seed: Seed
+    seed: NonNegative
+
+    NOT_IDENTITY: ClassVar = ("recipe",)
 
     @property
     def kind(self) -> RunKind:
@@ -94,7 +98,24 @@ class RunSpec(RunChoices):
     @cached_property
     def identity(self) -> str:
         """64 hexadecimal digits over everything that decides the numbers."""
-        return identity_of(self.kind, self.seed)
+        plain = {"recipe": self.recipe.fingerprint(), **canonical(self)}
+        return canonical_digest(plain, FORM)
+
+    def first_identity(self) -> str | None:
+        """Return what it was called before defaults were left out; None for what came later."""
+        fingerprint = first_fingerprint(self.recipe)
+        if fingerprint is None or self.lanes is not None:
+            return None
+        return first_identity(
+            fingerprint,
+            self.seed,
+            protocol=self.protocol,
+            engine=self.engine,
+            device=self.device,
+            threads=self.threads,
+            data=self.data_sha256,
+            results_version=self.results_version,
+        )
 
 
 def differences(one: RunKind, other: RunKind) -> list[str]:
@@ -134,18 +155,18 @@ class EpochRecord:
         lr_last: Learning rate of the last step.
     """
 
-    epoch: int
+    epoch: Positive
     train_loss: float
     train_accuracy: Share
     split: Literal["valid", "test"]
     eval_loss: float
     eval_accuracy: Share
-    eval_num_errors: int
-    train_seconds: float
-    eval_seconds: float
-    images_per_second: float
-    lr_first: float
-    lr_last: float
+    eval_num_errors: NonNegative
+    train_seconds: Seconds
+    eval_seconds: Seconds
+    images_per_second: Annotated[float, Field(ge=0.0)]
+    lr_first: Annotated[float, Field(ge=0.0)]
+    lr_last: Annotated[float, Field(ge=0.0)]
 
     def without_times(self) -> tuple[object, ...]:
         """Return what must be equal when a run is repeated."""
@@ -181,23 +202,31 @@ class Result:
 
     split: Literal["valid", "test"]
     accuracy: Share
-    num_errors: int
-    num_images: int
-    epoch: int
+    num_errors: NonNegative
+    num_images: Positive
+    epoch: Positive
     selection: Literal["last epoch", "selected on the test set"]
     last_accuracy: Share
     mean_of_last_five: Share
     best_accuracy: Share
-    best_epoch: int
+    best_epoch: Positive
+
+    def __post_init__(self) -> None:
+        right = self.num_images - self.num_errors
+        if abs(self.accuracy * self.num_images - right) > 0.5:
+            raise RunError(
+                f"`accuracy` is {self.accuracy:g}, but {self.num_errors} of {self.num_images} "
+                "images are wrong."
+            )
 
 
 @value(RunError)
 class Environment:
     """Where a run ran; only `engine`, `device` and torch's `threads` are part of its identity."""
 
-    engine: Literal["torch", "native"]
+    engine: EngineName
     device: str
-    threads: int
+    threads: Positive
     versions: dict[str, str]
     hardware: dict[str, str]
 
@@ -221,9 +250,9 @@ class DataUsed:
     name: str
     sha256: str
     class_names: tuple[str, ...]
-    num_train: int
-    num_valid: int
-    num_test: int
+    num_train: NonNegative
+    num_valid: NonNegative
+    num_test: NonNegative
     invert: Invert | None = None
     fit: Fit | None = None
 
@@ -247,7 +276,7 @@ class TeacherUsed:
 
     run: str
     recipe: str
-    seed: int
+    seed: NonNegative
     identity: str
     model_sha256: str
 
@@ -259,7 +288,7 @@ class RunRecord:
     Args:
         recipe: In full.
         fingerprint: The recipe's.
-        identity: 64 hexadecimal digits over what decides the numbers (see `identity_of`).
+        identity: 64 hexadecimal digits over what decides the numbers (see `RunSpec`).
         seed: The random seed.
         protocol: `tune`, `final` or `origin`.
         environment: Engine, versions, hardware.
@@ -281,21 +310,30 @@ class RunRecord:
     recipe: Recipe
     fingerprint: str
     identity: str
-    seed: int
+    seed: NonNegative
     protocol: Protocol
     environment: Environment
     data: DataUsed
-    num_params: int
-    num_macs: int
+    num_params: NonNegative
+    num_macs: NonNegative
     started: str
     epochs: tuple[EpochRecord, ...] = ()
     result: Result | None = None
-    train_seconds: float = 0.0
-    wall_seconds: float = 0.0
+    train_seconds: Seconds = 0.0
+    wall_seconds: Seconds = 0.0
     files: dict[str, str] = Field(default_factory=dict)
-    results_version: int = RESULTS_VERSION
+    results_version: Positive = RESULTS_VERSION
     source_sha256: str = ""
     teachers: tuple[TeacherUsed, ...] = ()
+
+    def __post_init__(self) -> None:
+        if [done.epoch for done in self.epochs] != list(range(1, len(self.epochs) + 1)):
+            raise RunError("`epochs` are not numbered 1, 2, 3 and so on.")
+        if self.result is None:
+            return
+        for what, epoch in (("epoch", self.result.epoch), ("best_epoch", self.result.best_epoch)):
+            if epoch > len(self.epochs):
+                raise RunError(f"`result.{what}` is {epoch} of {len(self.epochs)} epochs.")
 
     @property
     def spec(self) -> RunSpec:
@@ -320,42 +358,39 @@ class RunRecord:
         }
 
     def to_json(self) -> str:
-        """Return the content of `record.json`: the fields, and `sha256` over all of them."""
-        plain = to_plain(self)
-        for option in ("invert", "fit"):
-            if plain["data"][option] is None:
-                del plain["data"][option]  # so that records without are as they always were
+        """Return the content of `record.json`: the fields, `form`, and `sha256` over them."""
+        plain = {**to_plain(self), _FORM: FORM}
         return json.dumps({**plain, _DIGEST: _digest(plain)}, indent=2)
 
     @staticmethod
     def read(path: Path) -> "RunRecord":
-        """Read a `record.json`; raises RunError if it is missing, damaged or was edited."""
-        try:
-            plain = json.loads(path.read_bytes())
-        except OSError as error:
-            raise RunError(f"Cannot read `{path}`: {error.strerror}.") from error
-        except (ValueError, RecursionError):
-            raise RunError(f"`{path}` is damaged: it is not JSON. Restore it.") from None
-        if not isinstance(plain, dict) or plain.pop(_DIGEST, None) != _digest(plain):
-            raise RunError(
-                f"`{path}` is damaged: its content does not match its SHA-256. Restore it."
-            )
-        return from_plain(RunRecord, plain, RunError, f"`{path}`")
+        """Read a `record.json`.
+
+        One of the first form is given the fingerprint and the identity that it has now.
+
+        Raises:
+            RunError: It is missing, damaged, was edited, or says what cannot be.
+        """
+        plain = read_plain(path)
+        form = plain.pop(_FORM, 1)
+        record = from_plain(RunRecord, plain, RunError, f"`{path}`")
+        if form == 1 and record.fingerprint == first_fingerprint(record.recipe):
+            fingerprint, identity = record.recipe.fingerprint(), record.spec.identity
+            return replace(record, fingerprint=fingerprint, identity=identity)
+        return record
 
 
-def identity_of(kind: RunKind, seed: int) -> str:
-    """Return what makes two runs the same run: equal identity, equal numbers."""
-    parts = {
-        "recipe": kind.fingerprint,
-        "seed": seed,
-        "protocol": kind.protocol,
-        "engine": kind.engine,
-        "device": kind.device,
-        "threads": kind.threads,
-        "data": kind.data_sha256,
-        "results_version": kind.results_version,
-    }
-    return _digest(parts)
+def read_plain(path: Path) -> dict[str, Any]:
+    """Read what stands in a `record.json`; raises RunError if that was damaged or edited."""
+    try:
+        plain = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"Cannot read `{path}`: {error.strerror}.") from error
+    except (ValueError, RecursionError):
+        raise RunError(f"`{path}` is damaged: it is not JSON. Restore it.") from None
+    if not isinstance(plain, dict) or plain.pop(_DIGEST, None) != _digest(plain):
+        raise RunError(f"`{path}` is damaged: its content does not match its SHA-256. Restore it.")
+    return plain
 
 
 def _digest(plain: dict[str, object]) -> str:

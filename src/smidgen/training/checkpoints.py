@@ -95,7 +95,7 @@ def _restore(
     folder: RunFolder, epoch: int, engine: Engine, record: RunRecord, needs_best: bool
 ) -> Progress:
     state, metadata = folder.load_checkpoint(epoch)
-    if metadata.get("identity") != record.identity:
+    if metadata.get("identity") not in (record.identity, record.spec.first_identity()):
         raise RunError(f"checkpoint {epoch} in `{folder.path}` belongs to another run.")
     progress = Progress(_epochs(metadata, f"checkpoint {epoch}"), float(metadata["wall_seconds"]))
     if needs_best:
