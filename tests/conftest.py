@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,24 @@ def make_run(tiny_recipe: Recipe, tmp_path: Path) -> Callable[..., RunFolder]:
         return store.finish(folder, record) if finish else folder
 
     return made
+
+
+@pytest.fixture
+def add_field(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], str]:
+    """Return a function that gives a value's class a field with the default 1: as if it grew.
+
+    It returns the field's name; values of that class have 1 there until the class says otherwise.
+    """
+
+    def added(cls: Any) -> str:
+        new = field(default=1, init=False)
+        new.name = "came_later"
+        new._field_type = fields(cls)[0]._field_type  # type: ignore[attr-defined]
+        monkeypatch.setitem(cls.__dataclass_fields__, new.name, new)
+        monkeypatch.setattr(cls, new.name, 1, raising=False)
+        return new.name
+
+    return added
 
 
 def finished_record(recipe: Recipe, seed: int, errors: Sequence[int]) -> RunRecord:

@@ -85,8 +85,8 @@ class StorageWarning(UserWarning):
     """A folder that works less well than it should; the command line prints it as a note."""
 
 
-class RunError(SmidgenError, ValueError):
-    """A run that is missing, broken or contradicts what was asked."""
+class RunError(SmidgenError):
+    """A run that is missing, broken or contradicts what was asked; no ValueError."""
 
 
 class ReportError(SmidgenError, ValueError):

@@ -27,14 +27,22 @@ _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """What pydantic calls an unknown key: in a constructor, and in a reader."""
 
 
+_SHOWN_IN_FULL: set[type] = set()
+"""Values whose `__repr__` is made from their fields: not one for those that inherit from them."""
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, pydantic.Field))
 def value(error: type[SmidgenError]) -> Callable[[type[T]], type[T]]:
     """Make a class a frozen value whose invalid fields raise `error` in one line."""
     config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     def decorate(cls: type[T]) -> type[T]:
-        has_repr = any("__repr__" in vars(base) for base in cls.__mro__[:-1])
+        has_repr = any(
+            "__repr__" in vars(base) and base not in _SHOWN_IN_FULL for base in cls.__mro__[:-1]
+        )
         made = pydantic_dataclass(cls, frozen=True, config=config, repr=not has_repr)
+        if not has_repr:
+            _SHOWN_IN_FULL.add(made)
         checked_init = made.__init__
 
         def init(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -13,20 +13,6 @@ from smidgen.recipes.recipe import About, Recipe
 QUICK, TEACHER = RECIPES["smidgen/quick"], RECIPES["smidgen/teacher-25k"]
 STUDENT = QUICK.replace(distillation=Distillation((Teacher(TEACHER, (1, 2)),)))
 
-FINGERPRINTS = {
-    "smidgen/quick": "065a9f3db64e134a5b12b913f61160b051dab44d42127c68ba73a92889218e81",
-    "smidgen/yardstick": "ac1505b5541352ed6a2f3befbd391db4c231ef387dbda5b3448c0a28ea58e206",
-    "era-s7/7": "e42055a857f66fe968968e8f45e44553f885ad3ace9e35bc2a1bf8e440921d91",
-    "mnist-99-4": "704566cc216adaa39591302eb7738c0fa0f26fc116043d092ab665afa6cb0be4",
-    "anchors/697": "ab4b87f3db3d55376dc7a553b146cccf91728ec64ac4b98aaeb0cefb3cbc1060",
-}
-
-
-@pytest.mark.parametrize("name", FINGERPRINTS)
-def test_fingerprints_from_before_teachers_stay(name: str) -> None:
-    """A recipe without teachers is the training that it was, so its finished runs count on."""
-    assert RECIPES[name].fingerprint() == FINGERPRINTS[name]
-
 
 @pytest.mark.parametrize(
     "other",

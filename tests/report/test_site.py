@@ -11,6 +11,7 @@ from smidgen.errors import ReportError
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.report import site
 from smidgen.report.site import MANIFEST, make_site, proof_file, proof_links
+from smidgen.runs.listing import finished_rows
 from smidgen.runs.store import RunFolder, RunStore
 
 MakeRun = Callable[..., RunFolder]
@@ -227,7 +228,7 @@ def test_proof_with_the_most_seeds_is_linked(make_run: MakeRun, store: RunStore)
     make_run(seed=1)
     for seed in (1, 2):
         make_run(seed=seed, engine="native")
-    rows = store.index.runs()[0]
+    rows = finished_rows(store)[0]
     torch, native = ([row for row in rows if row.engine == e] for e in ("torch", "native"))
 
     assert proof_links([native, torch]) == {"tiny": proof_file(native)}

@@ -1,11 +1,14 @@
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from smidgen.errors import RunError, StorageError, UnknownNameError
+from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunFolder, RunStore, run_name
 
 MakeRun = Callable[..., RunFolder]
@@ -140,25 +143,99 @@ def test_what_is_no_run_is_passed_over(make_run: MakeRun, store: RunStore) -> No
 
 
 def test_a_finished_run_is_known_by_its_identity(make_run: MakeRun, store: RunStore) -> None:
-    """The identity leads to the finished run, under whatever name; not to others."""
+    """The spec leads to the finished run, under whatever name; not to others."""
     run, partial = make_run(name="one"), make_run(name="two", seed=2, finish=False)
-    identity = run.record().identity
+    spec = run.record().spec
 
-    found = store.finished(identity)
+    found = store.finished(replace(spec, recipe=spec.recipe.replace(name="another")))
 
     assert found is not None
     assert found.path == run.path
-    assert store.finished(partial.record().identity) is None
-    assert store.finished(identity[:8] + "0" * 56) is None  # the same short name by chance
+    assert store.finished(partial.record().spec) is None
 
 
-def test_a_damaged_record_is_no_finished_run(make_run: MakeRun, store: RunStore) -> None:
-    """A run whose record cannot be read does not answer for its identity."""
+def test_a_run_is_found_by_one_look(
+    make_run: MakeRun, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run is found without a list of the folder and without its record."""
     run = make_run()
-    identity = run.record().identity
+    spec = run.record().spec
+    monkeypatch.setattr(os, "listdir", None)
+    monkeypatch.setattr(RunRecord, "read", None)
+
+    assert store.finished(spec) == run
+
+
+def test_copied_runs_are_found_and_linked(make_run: MakeRun, store: RunStore) -> None:
+    """A run that was copied in under a name of its own is found, from then on by its link."""
+    run = make_run()
+    spec = run.record().spec
+    shutil.rmtree(store.root / ".identities")
+    mine = run.path.rename(store.root / "mine")
+
+    assert store.finished(spec) == RunFolder(mine)
+    assert (store.root / ".identities" / spec.identity).resolve() == mine
+
+
+def test_runs_are_found_where_no_link_can_be_made(make_run: MakeRun, store: RunStore) -> None:
+    """A file in the place of the links costs time and nothing else."""
+    run = make_run()
+    spec = run.record().spec
+    shutil.rmtree(store.root / ".identities")
+    (store.root / ".identities").touch()
+    mine = run.path.rename(store.root / "mine")
+
+    assert store.finished(spec) == RunFolder(mine)
+
+
+def test_a_removed_run_is_not_found(make_run: MakeRun, store: RunStore) -> None:
+    """The link of a run that is gone leads nowhere."""
+    run = make_run()
+    spec = run.record().spec
+    store.remove(run)
+
+    assert store.finished(spec) is None
+
+
+def test_an_unfinished_run_is_found_under_another_name(make_run: MakeRun, store: RunStore) -> None:
+    """A run goes on where it stands though its recipe is called otherwise now."""
+    partial = make_run(finish=False)
+    spec = partial.record().spec
+
+    renamed = replace(spec, recipe=spec.recipe.replace(name="another"))
+
+    assert store.unfinished(renamed) == partial
+    assert store.unfinished(spec) == partial
+
+
+def test_a_run_that_does_not_tell_its_lanes_will_do(make_run: MakeRun, store: RunStore) -> None:
+    """A native run from before lanes were kept is not made again; known lanes come first."""
+    old = make_run(engine="native")
+    spec = old.record().spec
+
+    assert store.finished(replace(spec, lanes=8)) == old
+
+
+def test_a_damaged_run_is_found_and_says_so(make_run: MakeRun, store: RunStore) -> None:
+    """A run whose record cannot be read stands in the way of its identity."""
+    run = make_run()
+    spec = run.record().spec
     (run.path / "record.json").write_text("{")
 
-    assert store.finished(identity) is None
+    found = store.finished(spec)
+
+    assert found == run
+    with pytest.raises(RunError):
+        found.record()
+
+
+def test_a_handle_reads_its_record_once(make_run: MakeRun, store: RunStore) -> None:
+    """What a handle has read or written it keeps."""
+    folder = store.find(make_run().name)
+    record = folder.record()
+    (folder.path / "record.json").unlink()
+
+    assert folder.record() is record
 
 
 def test_damaged_tensors_are_never_loaded(make_run: MakeRun) -> None:

@@ -74,7 +74,7 @@ class Actor:
 def play(job: Job, task: Task) -> Finished:
     """Write the run that training would have left, unless it is there."""
     record, _ = prepare(task.recipe, job.dataset, task.seed, job.options, Listener())
-    if (there := job.store.finished(record.identity)) is not None:
+    if (there := job.store.finished(record.spec)) is not None:
         return Finished(task.seed, there.name)
     Actor.made.append((task.recipe.fingerprint(), task.recipe.epochs, task.seed))
     folder = job.store.partial(run_name(task.recipe.name, task.seed, record.identity))

@@ -211,7 +211,7 @@ def differences(root: Path, expected: dict[str, Any]) -> list[str]:
     found = content_of(the_run(root))
     odd = [key for key in expected if not same(found[key], expected[key])]
     # a dead process leaves its lock file, which locks nothing
-    known = {the_run(root).path.name, f".{the_run(root).name}.lock", ".index.sqlite"}
+    known = {the_run(root).path.name, f".{the_run(root).name}.lock", ".identities"}
     beside = {path.name for path in root.iterdir()} - known
     return [*odd, *(f"left behind: {name}" for name in sorted(beside))]
 

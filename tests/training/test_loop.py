@@ -157,12 +157,12 @@ def train_with_store(store: RunStore, train_tiny: TrainTiny) -> Run:
 
 
 def test_the_lock_goes_away(train_tiny: TrainTiny) -> None:
-    """Nothing but the run and the index stands in the store afterwards."""
+    """Nothing but the run and its link stands in the store afterwards."""
     run = train_tiny()
 
     beside = {path.name for path in run.folder.path.parent.iterdir()}
 
-    assert beside - {".index.sqlite"} == {run.folder.name}
+    assert beside - {".identities"} == {run.folder.name}
 
 
 def test_too_many_parameters_are_refused(train_tiny: TrainTiny, tmp_path: Path) -> None:

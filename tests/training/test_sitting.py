@@ -87,6 +87,7 @@ def test_twice_the_same_bits(tiny_recipe: Recipe, stripes: Dataset, tmp_path: Pa
         dataclasses.replace(
             run.record,
             epochs=(),
+            result=None,
             train_seconds=0.0,
             wall_seconds=0.0,
             started="",
@@ -95,6 +96,7 @@ def test_twice_the_same_bits(tiny_recipe: Recipe, stripes: Dataset, tmp_path: Pa
         for run in (first, again)
     ]
     assert timeless[0] == timeless[1]
+    assert first.record.result == again.record.result
     assert first.folder.name == again.folder.name != other.folder.name
 
 

@@ -83,11 +83,12 @@ def _check_whole(runs: "Sequence[RunFolder]") -> None:
 
 def _refuse_other_settings(recipe: "Recipe", store: "RunStore") -> None:
     from smidgen.errors import RunError
+    from smidgen.runs.listing import finished_rows
     from smidgen.runs.store import RunFolder
 
     others = [
         row
-        for row in store.index.runs()[0]
+        for row in finished_rows(store)[0]
         if (row.recipe, row.protocol) == (recipe.name, "final")
         # files of the same name hold the networks of different people
         and RunFolder(store.root / row.run).record().recipe.network == recipe.network

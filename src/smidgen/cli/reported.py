@@ -122,8 +122,9 @@ def _run(target: str, store: "RunStore") -> "RunFolder | None":
     from smidgen.errors import UnknownNameError
     from smidgen.evidence.select import split_selector
     from smidgen.recipes.catalogue import LADDERS, RECIPES
+    from smidgen.runs.listing import finished_rows
 
-    with_runs = [row.recipe for row in reversed(store.index.runs()[0])]  # newest first
+    with_runs = [row.recipe for row in reversed(finished_rows(store)[0])]  # newest first
     names = dict.fromkeys([*with_runs, *RECIPES])
     if split_selector(target, names)[0] in names or "," in target:
         return None

@@ -117,13 +117,14 @@ def export(
         smidgen runs export --csv runs.csv
     """
     from smidgen.files import write_atomically
-    from smidgen.runs.index import IndexedRun
+    from smidgen.runs.listing import finished_rows
+    from smidgen.runs.rows import RunRow
 
-    rows, problems = _store(context, runs_dir).index.runs()
+    rows, problems = finished_rows(_store(context, runs_dir))
     _warn(problems)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(IndexedRun))
+    writer.writerow(field.name for field in dataclasses.fields(RunRow))
     writer.writerows(dataclasses.astuple(row) for row in rows)
     write_atomically(output, text.getvalue().encode())
     print(f"{output}: {len(rows)} runs")
@@ -131,15 +132,19 @@ def export(
 
 @app.command()
 def rebuild(context: typer.Context, runs_dir: RunsDir = None) -> None:
-    """Make the index of runs anew from the folders; needed only if something seems wrong.
+    """Link identities to runs anew, from the folders; needed only if something seems wrong.
 
     For example:
 
         smidgen runs rebuild
     """
-    count, problems = _store(context, runs_dir).index.rebuild()
+    from smidgen.runs.listing import finished_rows
+
+    store = _store(context, runs_dir)
+    store.link()
+    rows, problems = finished_rows(store)
     _warn(problems)
-    print(f"{count} finished runs indexed")
+    print(f"{len(rows)} finished runs indexed")
 
 
 def _store(context: typer.Context, runs_dir: Path | None) -> "RunStore":

@@ -100,7 +100,7 @@ def prove(
     there: dict[int, RunFolder] = {}
     damaged: list[SeedFailure] = []
     for seed in seeds:
-        folder = store.finished(replace(first.spec, seed=seed).identity)
+        folder = store.finished(replace(first.spec, seed=seed))
         reason = "" if folder is None else why_damaged(folder)
         if reason:
             damaged.append(SeedFailure(seed, reason))
@@ -142,8 +142,7 @@ def train_teachers(
         missing = [
             seed
             for seed in teacher.seeds
-            if job.store.finished(replace(first.spec, recipe=teacher.recipe, seed=seed).identity)
-            is None
+            if job.store.finished(replace(first.spec, recipe=teacher.recipe, seed=seed)) is None
         ]
         if not missing:
             continue

@@ -7,8 +7,9 @@ from itertools import combinations
 from smidgen.errors import RunError, UnknownNameError
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.index import IndexedRun
+from smidgen.runs.listing import finished_rows
 from smidgen.runs.record import Protocol, RunKind
+from smidgen.runs.rows import RunRow
 from smidgen.runs.store import RunFolder, RunStore
 
 _SHORT = 8
@@ -33,7 +34,7 @@ def select_runs(store: RunStore, query: str, protocol: Protocol = "final") -> li
             which are meant; or a run is unfinished.
         UnknownNameError: Neither a recipe with runs here nor runs.
     """
-    rows = store.index.runs()[0]
+    rows = finished_rows(store)[0]
     name, parts = split_selector(query, {row.recipe for row in rows} | RECIPES.keys())
     of_recipe = [row for row in rows if row.recipe == name]
     fitting = [row for row in of_recipe if row.protocol == protocol]
@@ -79,7 +80,7 @@ def selector_of(store: RunStore, runs: Sequence[str]) -> str:
         store: Where they are.
         runs: Names of finished runs that differ only in the seed.
     """
-    rows, wanted = store.index.runs()[0], set(runs)
+    rows, wanted = finished_rows(store)[0], set(runs)
     for first in (row for row in rows if row.run == runs[0]):
         alike = [r for r in rows if (r.recipe, r.protocol) == (first.recipe, first.protocol)]
         (kind,) = (kind for kind in kinds_of(alike) if first in kind)
@@ -92,7 +93,7 @@ def runs_of(
     store: RunStore,
     recipe: Recipe,
     protocol: Protocol = "final",
-    rows: Sequence[IndexedRun] | None = None,
+    rows: Sequence[RunRow] | None = None,
 ) -> list[RunFolder]:
     """Return the finished runs of a recipe, whatever its name, that differ only in the seed.
 
@@ -106,7 +107,7 @@ def runs_of(
         rows: What the store's index holds, where it was read before.
     """
     fingerprint = recipe.fingerprint()
-    there = store.index.runs()[0] if rows is None else rows
+    there = finished_rows(store)[0] if rows is None else rows
     kinds = kinds_of(
         row for row in there if row.fingerprint == fingerprint and row.protocol == protocol
     )
@@ -116,15 +117,15 @@ def runs_of(
     return [RunFolder(store.root / row.run) for row in most]
 
 
-def kinds_of(rows: Iterable[IndexedRun]) -> list[list[IndexedRun]]:
+def kinds_of(rows: Iterable[RunRow]) -> list[list[RunRow]]:
     """Return rows grouped so that those of a group differ only in the seed, in order."""
-    kinds: dict[RunKind, list[IndexedRun]] = defaultdict(list)
+    kinds: dict[RunKind, list[RunRow]] = defaultdict(list)
     for row in rows:
         kinds[row.kind].append(row)
     return list(kinds.values())
 
 
-def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list[RunFolder]:
+def _named_runs(store: RunStore, query: str, rows: Sequence[RunRow]) -> list[RunFolder]:
     found = []
     for part in query.split(","):
         try:
@@ -143,21 +144,21 @@ def _named_runs(store: RunStore, query: str, rows: Sequence[IndexedRun]) -> list
     return found
 
 
-def _narrowed(rows: Sequence[IndexedRun], parts: Sequence[str]) -> list[list[IndexedRun]]:
+def _narrowed(rows: Sequence[RunRow], parts: Sequence[str]) -> list[list[RunRow]]:
     kinds = kinds_of(row for row in rows if all(_fits(row, part) for part in parts))
     current = RECIPES[rows[0].recipe].fingerprint() if rows and rows[0].recipe in RECIPES else None
     # a recipe that was changed since, or tried with other settings, keeps its name
     return [kind for kind in kinds if kind[0].fingerprint == current] or kinds
 
 
-def _fits(row: IndexedRun, part: str) -> bool:
+def _fits(row: RunRow, part: str) -> bool:
     if part in _words(row):
         return True
     hashes = (row.fingerprint, row.data_sha256)
     return len(part) >= _FEWEST_DIGITS and any(each.startswith(part) for each in hashes)
 
 
-def _words(row: IndexedRun) -> list[str]:
+def _words(row: RunRow) -> list[str]:
     """Return what may stand behind an `@` for a run, what reads best first."""
     return [
         row.engine,
@@ -170,9 +171,7 @@ def _words(row: IndexedRun) -> list[str]:
     ]
 
 
-def _selector(
-    name: str, rows: Sequence[IndexedRun], kind: list[IndexedRun], parts: Sequence[str]
-) -> str:
+def _selector(name: str, rows: Sequence[RunRow], kind: list[RunRow], parts: Sequence[str]) -> str:
     words = [word for word in _words(kind[0]) if word not in parts]
     for count in range(len(words) + 1):
         for more in combinations(words, count):
@@ -183,8 +182,8 @@ def _selector(
 
 def _listed(
     name: str,
-    rows: Sequence[IndexedRun],
-    kinds: Sequence[list[IndexedRun]],
+    rows: Sequence[RunRow],
+    kinds: Sequence[list[RunRow]],
     parts: Sequence[str] | None = None,
 ) -> str:
     """Return what to write for each kind after the given parts, or after engine and data set."""

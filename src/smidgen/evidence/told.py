@@ -10,8 +10,9 @@ from smidgen.evidence.statements import finished_result, last_epoch, spread
 from smidgen.network.trace import trace
 from smidgen.recipes.ladder import Rung
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.index import IndexedRun
+from smidgen.runs.listing import finished_rows
 from smidgen.runs.record import ON_TEST, Protocol, RunRecord
+from smidgen.runs.rows import RunRow
 from smidgen.runs.store import RunStore
 
 PROTOCOLS: tuple[Protocol, ...] = ("final", "origin", "tune")
@@ -88,7 +89,7 @@ def tell(rungs: Sequence[Rung], store: RunStore) -> list[ToldStep]:
     Raises:
         RunError: A damaged run.
     """
-    rows = store.index.runs()[0]
+    rows = finished_rows(store)[0]
     found = {
         protocol: [_records(store, rung.recipe, protocol, rows) for rung in rungs]
         for protocol in PROTOCOLS
@@ -114,7 +115,7 @@ def tell(rungs: Sequence[Rung], store: RunStore) -> list[ToldStep]:
 
 
 def _records(
-    store: RunStore, recipe: Recipe, protocol: Protocol, rows: Sequence[IndexedRun]
+    store: RunStore, recipe: Recipe, protocol: Protocol, rows: Sequence[RunRow]
 ) -> tuple[RunRecord, ...]:
     records = [run.record() for run in runs_of(store, recipe, protocol, rows)]
     return tuple(sorted(records, key=lambda record: record.seed))

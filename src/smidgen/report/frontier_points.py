@@ -15,7 +15,8 @@ from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Percent, Recipe
-from smidgen.runs.index import IndexedRun
+from smidgen.runs.listing import finished_rows
+from smidgen.runs.rows import RunRow
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.values import from_json, to_plain, value
 
@@ -173,7 +174,7 @@ def network_line(network: Network) -> str:
     return ", ".join(row.text for row in rows if row.kind in _NETWORK_KINDS)
 
 
-def _proven_point(recipe: Recipe, rows: Sequence[IndexedRun]) -> Point:
+def _proven_point(recipe: Recipe, rows: Sequence[RunRow]) -> Point:
     """Return what runs that differ in nothing but the seed say together."""
     seen = spread([row.accuracy for row in rows])
     interval, first = seen.interval, rows[0]
@@ -199,7 +200,7 @@ def _proven_point(recipe: Recipe, rows: Sequence[IndexedRun]) -> Point:
 def _from_store(store: RunStore, dataset: str) -> list[Point]:
     rows = [
         row
-        for row in store.index.runs()[0]
+        for row in finished_rows(store)[0]
         if row.protocol == "final"
         and row.dataset == dataset
         and (dataset != "mnist" or row.data_sha256 == MNIST_SHA256)

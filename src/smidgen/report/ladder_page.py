@@ -24,6 +24,7 @@ from smidgen.report.figures import (
 )
 from smidgen.report.page import Cell, Column, Table, cells, render
 from smidgen.report.style import BLUE, GRAY, INK, ORANGE, SERIES
+from smidgen.runs.listing import finished_rows
 from smidgen.runs.store import RunStore
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def tell_ladder(rungs: Sequence[Rung], store: RunStore) -> tuple[ShownStep, ...]
     Raises:
         RunError: A damaged run.
     """
-    rows = store.index.runs()[0]
+    rows = finished_rows(store)[0]
     shown = []
     for told in tell(rungs, store):
         runs = runs_of(store, told.recipe, told.protocol, rows) if told.protocol else []

@@ -36,13 +36,13 @@ from smidgen.report.pictures import ImageSource, pictures_of
 from smidgen.report.proof_page import make_proof_page, tell_proof
 from smidgen.report.run_page import run_page
 from smidgen.report.run_view import view_run
-from smidgen.runs.index import IndexedRun
-from smidgen.runs.listing import ListedRun, list_runs
+from smidgen.runs.listing import ListedRun, finished_rows, list_runs
+from smidgen.runs.rows import RunRow
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.values import to_plain
 
 INDEX, FRONTIER = "index.html", "frontier.html"
-Kind = Sequence[IndexedRun]
+Kind = Sequence[RunRow]
 """Runs that differ in nothing but the seed."""
 
 
@@ -92,7 +92,7 @@ def proof_links(proofs: Sequence[Kind]) -> dict[str, str]:
     return links
 
 
-def run_pages(store: RunStore, rows: Sequence[IndexedRun], source: ImageSource) -> Iterator[Page]:
+def run_pages(store: RunStore, rows: Sequence[RunRow], source: ImageSource) -> Iterator[Page]:
     """Yield the page of every finished run."""
     for row in rows:
         folder = RunFolder(store.root / row.run)
@@ -118,16 +118,14 @@ def proof_pages(store: RunStore, proofs: Sequence[Kind], source: ImageSource) ->
         yield Page(proof_file(kind), made_of, make)
 
 
-def _no_pictures(store: RunStore, row: IndexedRun, source: ImageSource) -> str:
+def _no_pictures(store: RunStore, row: RunRow, source: ImageSource) -> str:
     is_folder = row.dataset == FOLDER_NAME  # other images are read in one way only
     reading = RunFolder(store.root / row.run).record().data.reading if is_folder else None
     found = source.find(row.dataset, row.data_sha256, reading)
     return found if isinstance(found, str) else ""
 
 
-def ladder_pages(
-    store: RunStore, rows: Sequence[IndexedRun], proofs: Sequence[Kind]
-) -> Iterator[Page]:
+def ladder_pages(store: RunStore, rows: Sequence[RunRow], proofs: Sequence[Kind]) -> Iterator[Page]:
     """Yield the page of every ladder of the catalogue with runs here."""
     links = proof_links(proofs)
     for name in LADDERS:
@@ -378,7 +376,7 @@ def _make(
 ) -> Site:
     before = _read_manifest(folder)
     listed, problems = list_runs(store)
-    rows = store.index.runs()[0]
+    rows = finished_rows(store)[0]
     proofs = [kind for kind in kinds_of(rows) if len({row.seed for row in kind}) >= FEWEST_SEEDS]
     points = frontier_points(store)
     pages = [*run_pages(store, rows, source), *proof_pages(store, proofs, source)]

@@ -1,6 +1,8 @@
-"""A store in, rows of a table out: finished runs from the index, unfinished from their folders."""
+"""A store in, rows of a table out, finished runs and unfinished ones."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -8,8 +10,10 @@ from typing import Any, Literal
 
 from smidgen.errors import RunError
 from smidgen.recipes.catalogue import RECIPES
-from smidgen.runs.index import IndexedRun
+from smidgen.runs.rows import RunRow, read_row
 from smidgen.runs.store import PARTIAL, RunFolder, RunStore
+
+_READERS = 4
 
 SortKey = Literal["started", "run", "recipe", "seed", "params", "accuracy", "seconds"]
 
@@ -64,8 +68,8 @@ def list_runs(
     Returns:
         The runs, and a line for each one that cannot be read.
     """
-    indexed, problems = store.index.runs()
-    listed = [_finished(row) for row in indexed]
+    rows, problems = finished_rows(store)
+    listed = [_finished(row) for row in rows]
     for record in store.root.glob(f"*{PARTIAL}/record.json"):
         try:
             listed.append(_unfinished(RunFolder(record.parent)))
@@ -75,7 +79,30 @@ def list_runs(
     return sorted(chosen, key=_ORDERS[sort]), problems
 
 
-def _finished(row: IndexedRun) -> ListedRun:
+def finished_rows(store: RunStore) -> tuple[list[RunRow], list[str]]:
+    """Return all finished runs, oldest first, and a line for each that cannot be read."""
+    rows: list[RunRow] = []
+    problems: list[str] = []
+
+    def read(name: str) -> RunRow | str | None:
+        folder = store.root / name
+        try:
+            return read_row(folder)
+        except RunError as error:
+            return str(error) if (folder / "record.json").exists() else None  # else it is no run
+
+    names = os.listdir(store.root) if store.root.is_dir() else []
+    names = [name for name in names if not name.startswith(".") and not name.endswith(PARTIAL)]
+    with ThreadPoolExecutor(_READERS) as pool:  # while one waits for the disk, another parses
+        for found in pool.map(read, names, chunksize=64):
+            if isinstance(found, RunRow):
+                rows.append(found)
+            elif found is not None:
+                problems.append(found)
+    return sorted(rows, key=lambda row: (row.started, row.run)), problems
+
+
+def _finished(row: RunRow) -> ListedRun:
     return ListedRun(
         row.run,
         row.recipe,

@@ -9,22 +9,25 @@
       source.py           the Python file that the network was read from, if it was
     runs/NAME.partial/    the same run before it is finished; the rename is the last step
     runs/.NAME.lock       held by the process that works on it
-    runs/.index.sqlite    a cache over the finished runs (`smidgen.runs.index`)
+    runs/.identities/     a link for each run, called by its identity
 
-NAME is the recipe's name, the seed and eight digits of the run's identity.
+NAME is the recipe's name, the seed and eight digits of the run's identity. The folders are the
+truth. Links that are missing, because runs were copied in or are older than links, are made when a
+run is looked for and not found; all of them may be deleted.
 """
 
 import contextlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from smidgen.errors import RunError, UnknownNameError
 from smidgen.files import locked, sha256_of, storage_errors, sync_folder, write_atomically
-from smidgen.runs.index import RunIndex
-from smidgen.runs.record import RunRecord
+from smidgen.runs.record import RunRecord, RunSpec
+from smidgen.runs.rows import read_row
 from smidgen.runs.tensors import Metadata, Tensors, load_tensors, save_tensors
 
 PARTIAL = ".partial"
@@ -33,11 +36,12 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 _KEPT_CHECKPOINTS = 2
 _SHORT = 8
 _REMOVED = ".removed-"
+_IDENTITIES = ".identities"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunFolder:
-    """One run's folder, finished or not."""
+    """A handle on one run's folder, finished or not; it reads the record once."""
 
     path: Path
 
@@ -52,8 +56,18 @@ class RunFolder:
         return not self.path.name.endswith(PARTIAL)
 
     def record(self) -> RunRecord:
-        """Read the record; raises RunError if it is missing or damaged."""
-        return RunRecord.read(self.path / "record.json")
+        """Return the record as it was when first asked for, or written by this handle.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        if "record" not in self._read:
+            self._read["record"] = RunRecord.read(self.path / "record.json")
+        return self._read["record"]
+
+    @cached_property
+    def _read(self) -> dict[str, RunRecord]:
+        return {}
 
     def model(self) -> Tensors:
         """Read the trained tensors; raises RunError if they are missing or damaged."""
@@ -86,6 +100,7 @@ class RunFolder:
     def save_record(self, record: RunRecord) -> None:
         """Write `record.json`."""
         write_atomically(self.path / "record.json", record.to_json().encode())
+        self._read["record"] = record
 
     def save_source(self, source: bytes) -> None:
         """Write the Python file that the network was read from."""
@@ -121,7 +136,7 @@ class RunFolder:
         return self.path / f"checkpoint-{epoch:04d}.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunStore:
     """A folder of runs."""
 
@@ -145,21 +160,80 @@ class RunStore:
                     written.append((entry.stat().st_mtime_ns, entry.name))
         return [RunFolder(self.root / name) for _, name in sorted(written)]
 
-    def finished(self, identity: str) -> RunFolder | None:
-        """Return the finished run of this identity, whatever its recipe's name, if there is one.
+    def finished(self, spec: RunSpec) -> RunFolder | None:
+        """Return the finished run of this spec, whatever its recipe's name, if there is one.
 
-        Runs with a damaged record are passed over.
+        A run of the native engine whose record does not tell its lanes will do. The record is not
+        read: it may be damaged.
         """
-        for path in sorted(self.root.glob(f"*-{identity[:_SHORT]}")):
-            with contextlib.suppress(RunError):
-                record = RunRecord.read(path / "record.json")
-                if record.identity == identity and record.result is not None:
-                    return RunFolder(path)
-        return None
+        specs = [spec] if spec.lanes is None else [spec, replace(spec, lanes=None)]
+        identities = [each.identity for each in specs]
+        for identity in identities:
+            link = f"{self.root}/{_IDENTITIES}/{identity}"
+            if os.path.exists(f"{link}/record.json"):
+                return RunFolder(self.root / os.readlink(link).rpartition("/")[2])
+        names = [name for each in identities if (name := self._unlinked.get(each))]
+        names.append(run_name(spec.recipe.name, spec.seed, spec.identity))
+        folders = (RunFolder(self.root / name) for name in names)
+        return next((f for f in folders if (f.path / "record.json").exists()), None)
 
     def partial(self, name: str) -> RunFolder:
         """Return where the unfinished run of this name stands, whether it exists or not."""
         return RunFolder(self.root / f"{name}{PARTIAL}")
+
+    def unfinished(self, spec: RunSpec) -> RunFolder:
+        """Return where the unfinished run of this spec stands, or will stand."""
+        usual = self.partial(run_name(spec.recipe.name, spec.seed, spec.identity))
+        if usual.path.exists() or spec.identity not in self._unlinked:
+            return usual
+        other = self.partial(self._unlinked[spec.identity])  # under another name, or older
+        return other if other.path.exists() else usual
+
+    def link(self) -> None:
+        """Make the links of identities anew, from the folders alone."""
+        shutil.rmtree(self.root / _IDENTITIES, ignore_errors=True)
+        vars(self).pop("_unlinked", None)
+        self._unlinked  # noqa: B018  # finds and makes them
+
+    @cached_property
+    def _unlinked(self) -> dict[str, str]:
+        """Names, by identity, of runs that had no link when this was first asked; now they do.
+
+        Unfinished runs are among them, and have none.
+        """
+        if not self.root.is_dir():
+            return {}
+        found: dict[str, str] = {}
+        linked = self._linked_names()
+        for entry in os.listdir(self.root):
+            name = entry.removesuffix(PARTIAL)
+            if entry.startswith(".") or entry in linked:
+                continue
+            with contextlib.suppress(RunError, OSError):
+                if name != entry:
+                    found[RunRecord.read(self.root / entry / "record.json").identity] = name
+                    continue
+                identity = read_row(self.root / entry).identity
+                found[identity] = name
+                self._make_link(identity, name)
+        return found
+
+    def _linked_names(self) -> set[str]:
+        folder = self.root / _IDENTITIES
+        with contextlib.suppress(OSError):
+            return {os.readlink(folder / each).rpartition("/")[2] for each in os.listdir(folder)}
+        return set()
+
+    def _link(self, identity: str) -> Path:
+        return self.root / _IDENTITIES / identity
+
+    def _make_link(self, identity: str, name: str) -> None:
+        """Link an identity to a finished run; without it the run is found more slowly."""
+        link = self._link(identity)
+        with contextlib.suppress(OSError):
+            link.parent.mkdir(exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path("..") / name)
 
     def lock_path(self, name: str) -> Path:
         """Return the file whose lock the one process holds that works on this run."""
@@ -214,18 +288,22 @@ class RunStore:
         raise RunError(f"`{target}` is in the way: it holds another run. Move it.")
 
     def finish(self, folder: RunFolder, record: RunRecord | None = None) -> RunFolder:
-        """Give an unfinished run its final name, durably, index it, and return it there."""
+        """Give an unfinished run its final name, durably, and return it there.
+
+        Args:
+            folder: Where it stands.
+            record: Its finished record, where that is at hand.
+        """
         target = self.root / folder.name
         with storage_errors(target):
             os.replace(folder.path, target)
             sync_folder(self.root)
-        self.index.add(folder.name, record)
-        return RunFolder(target)
-
-    @property
-    def index(self) -> RunIndex:
-        """What lists finished runs without reading every record."""
-        return RunIndex(self.root)
+        finished = RunFolder(target)
+        with contextlib.suppress(RunError):
+            if record is not None:
+                finished._read["record"] = record
+            self._make_link(finished.record().identity, finished.name)
+        return finished
 
     def remove(self, folder: RunFolder) -> None:
         """Delete a run, finished or not; a kill leaves all of it or nothing that is listed.

@@ -19,8 +19,9 @@ from smidgen.runs.record import (
     RunRecord,
     RunSpec,
     TeacherUsed,
+    alike,
 )
-from smidgen.runs.store import RunFolder, RunStore, run_name
+from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.environment import describe_environment
 from smidgen.training.listener import Listener
 from smidgen.training.sitting import Sitting
@@ -85,13 +86,13 @@ def train(
     options, listener = options or TrainOptions(), listener or Listener()
     started = time.perf_counter()
     record, splits = prepare(recipe, dataset, seed, options, listener)
-    there = store.finished(record.identity)
+    there = store.finished(record.spec)
     if there is not None:
-        return Run(there, there.record(), was_there=True)
+        return _was_there(there, record.spec)
     if recipe.distillation is not None:
         record = _with_teachers(record, dataset, store, listener)
         started = time.perf_counter()
-    folder = store.partial(run_name(recipe.name, seed, record.identity))
+    folder = store.unfinished(record.spec)
     return _sit(store, folder, record, splits, listener, started, options.source)
 
 
@@ -190,12 +191,22 @@ def _sit(
     with locked(
         store.lock_path(folder.name), wait=False, owner=f"The run `{folder.name}`", remove=True
     ):
-        there = store.finished(record.identity)  # another process may have finished it just now
+        there = store.finished(record.spec)  # another process may have finished it just now
         if there is not None:
-            return Run(there, there.record(), was_there=True)
+            return _was_there(there, record.spec)
         store.check_free(folder)
         finished = Sitting(record, splits, folder, listener, started, source).run()
         return Run(store.finish(folder, finished), finished)
+
+
+def _was_there(folder: RunFolder, spec: RunSpec) -> Run:
+    try:
+        record = folder.record()
+    except RunError as error:
+        raise RunError(folder.damage(error)) from error
+    if record.seed != spec.seed or not alike(record.kind, spec.kind):
+        raise RunError(f"`{folder.path}` is in the way: it holds another run. Move it.")
+    return Run(folder, record, was_there=True)
 
 
 def prepare(
