@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from smidgen.data import Dataset
 from smidgen.engines import torch_engine
 from smidgen.engines.contract import EpochPlan, Erasures, Geometry, State
-from smidgen.engines.dropout import keep_mask
 from smidgen.engines.torch_engine import PlannedDropout, TorchEngine, augmented, training_loss
 from smidgen.errors import EngineError, NonFiniteError
+from smidgen.lowering.dropout import keep_mask
 from smidgen.network.layers import (
     BatchNorm,
     Conv,

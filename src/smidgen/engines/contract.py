@@ -27,7 +27,7 @@ class EpochPlan:
             already left out.
         lr: float64 (S,), the learning rate of each step.
         momentum: float64 (S,), SGD's momentum or Adam's beta1 of each step.
-        dropout_key: 32 bits that key the epoch's dropout (see `smidgen.engines.dropout`).
+        dropout_key: 32 bits that key the epoch's dropout (see `smidgen.lowering.dropout`).
         geometry: How images are moved, or None where they are not.
         jitter: float32 (N, 2), factors of brightness and contrast, or None. Applied after
             geometry: clip(b * x), then clip(mean + c * (x - mean)), both to [0, 1], where mean

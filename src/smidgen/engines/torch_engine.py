@@ -18,8 +18,8 @@ from smidgen.engines.contract import (
     WeightsName,
     check_plan,
 )
-from smidgen.engines.dropout import ELEMENT_FACTOR, MIX_FACTORS, row_keys, threshold
 from smidgen.errors import EngineError, NonFiniteError
+from smidgen.lowering.dropout import ELEMENT_FACTOR, MIX_FACTORS, row_keys, threshold
 from smidgen.network.layers import DropoutBase
 from smidgen.network.network import Network
 from smidgen.network.torch_module import TorchNetwork, to_torch

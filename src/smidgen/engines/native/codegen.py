@@ -1,106 +1,357 @@
-"""A network in, one C file out: calls of the kernels with literal shapes, and nothing else."""
+"""A network in, one C file out: calls of the kernels with literal shapes, and nothing else.
 
-import ctypes
+What is called is decided in `smidgen.lowering`; here it is only written down, and here alone is C
+text made. Tiles are chosen here, too, since they depend on the lanes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
-from smidgen.engines.native.backward import Backward
-from smidgen.engines.native.calls import At, Call, Part
-from smidgen.engines.native.forward import (
-    EvaluationNumbers,
-    Forward,
-    TrainingNumbers,
-    clear_border,
+from smidgen.engines.native.tiles import Tile, row_tile, weight_tile
+from smidgen.lowering.kernels import (
+    KERNELS,
+    Area,
+    Call,
+    Coefficient,
+    Finish,
+    Gradient,
+    Operand,
+    Parameter,
+    Part,
+    Place,
+    Steps,
+    Sums,
+    Tensor,
+    flat_map,
 )
-from smidgen.engines.native.fusing import stages_of
-from smidgen.engines.native.job import Job
-from smidgen.engines.native.layout import (
-    EvaluationLayout,
-    Layout,
-    evaluation_layout,
-    layout_of,
+from smidgen.lowering.program import (
+    BatchNormalization,
+    EvaluationProgram,
+    TrainingProgram,
+    evaluation_program,
+    training_program,
 )
-from smidgen.engines.native.memory import plan_memory
-from smidgen.engines.native.segments import Segments, cut
-from smidgen.engines.native.stages import Stages, flat_map
-from smidgen.network.network import INPUT, Network
-from smidgen.network.shapes import Shape
+from smidgen.network.network import Network
+from smidgen.network.shapes import Shape, Window
+
+_WIDTH = 110
+"""Longest line, as in the headers; a call that is longer gets a line for each operand."""
 
 
-def program_text(
-    lanes: int, image_shape: Shape, num_timers: int, functions: list[str], tables: str
-) -> str:
-    """Return the whole file; with timers it measures the seconds of each call."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The C file of a network and what Python must know to call it.
+
+    Args:
+        source: The C file.
+        lanes: Images side by side.
+        training: What it does in a step.
+        evaluation: What it does to find scores.
+    """
+
+    source: str
+    lanes: int
+    training: TrainingProgram
+    evaluation: EvaluationProgram
+
+    @property
+    def stored_vectors(self) -> int:
+        """Vectors kept for each block of a batch."""
+        return self.training.memory.stored_size
+
+    @property
+    def scratch_vectors(self) -> int:
+        """Vectors that each thread needs, four for each channel of the widest map included."""
+        return _scratch(self.training, self.evaluation) + 4 * self.training.most_channels
+
+    @property
+    def training_calls(self) -> list[Call]:
+        """The calls of a training step, part after part."""
+        return [call for part in self.training.parts.values() for call in part]
+
+    def working_bytes(self, batch_size: int, threads: int = 1) -> int:
+        """Return the memory that training needs beside images, weights and moments."""
+        blocks = -(-batch_size // self.lanes)
+        per_block = 4 * self.lanes * self.stored_vectors + 4 * self.training.weights.size
+        return blocks * per_block + threads * 4 * self.lanes * self.scratch_vectors
+
+
+def generate(network: Network, lanes: int, is_profiled: bool = False) -> Program:
+    """Print the program that trains and evaluates a network.
+
+    Args:
+        network: What to train.
+        lanes: Images side by side: 16, 8, 4 or 1.
+        is_profiled: Whether the program measures the seconds of each call; they are in its
+            array `smidgen_seconds`, in the order of `Program.training_calls`.
+    """
+    training, evaluation = training_program(network), evaluation_program(network)
+    num_timers = sum(map(len, training.parts.values())) if is_profiled else 0
+    printer = _Printer(lanes)
+    functions, timer = [], 0
+    for (name, part), scratch in zip(training.parts.items(), training.memory.scratch, strict=True):
+        functions.append(printer.function(name, part, scratch, timer if is_profiled else None))
+        timer += len(part)
+    folded = _Printer(lanes, tensor_prefix="folded_")
+    places = evaluation.memory.scratch[0]
+    functions.append(folded.function("evaluate_block", evaluation.part, places, None))
+    parts = [
+        _head(lanes, network.input_shape, num_timers),
+        _offsets(training, evaluation),
+        *functions,
+        _tables(training, evaluation),
+        _TAIL,
+    ]
+    return Program("\n".join(parts), lanes, training, evaluation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Printer:
+    """Turns calls into C.
+
+    Args:
+        lanes: Images side by side.
+        tensor_prefix: What the names of the tensors' offsets begin with.
+    """
+
+    lanes: int
+    tensor_prefix: str = ""
+
+    def function(self, name: str, part: Part, scratch: Mapping[str, int], timer: int | None) -> str:
+        """Return the function of a part; `scratch` is where its own buffers lie.
+
+        Calls are timed if `timer` is the number of the first one's timer.
+        """
+        calls = []
+        for number, call in enumerate(part):
+            text = self.call(call, scratch)
+            calls.append(text if timer is None else f"TIMED({timer + number}, {text})")
+        used = _used_locals(part, scratch)
+        lines = [*_enumerated(scratch)]
+        lines += [text for word, text in _LOCALS.items() if word in used]
+        lines += "\n".join(calls).splitlines()
+        body = "\n".join(f"    {line}" for line in lines)
+        return f"static void {name}(Worker *w, int64_t block) {{\n{body}\n}}\n"
+
+    def call(self, call: Call, scratch: Mapping[str, int]) -> str:
+        """Return one call, on one line if it fits."""
+        operands = [
+            (parameter.name, self._argument(call, parameter, scratch))
+            for parameter in KERNELS[call.kernel]
+        ]
+        note = f" /* {call.layer}: {call.kind} */" if call.layer else ""
+        short = f"{call.kernel}({', '.join(text for _, text in operands)});"
+        if len(short) + len(note) + 4 <= _WIDTH:
+            return short + note
+        lines = [f"    /* {name} */ {text}" for name, text in operands]
+        return f"{call.kernel}({note}\n" + ",\n".join(lines) + ");"
+
+    def _argument(self, call: Call, parameter: Parameter, scratch: Mapping[str, int]) -> str:
+        if parameter.kind == "own":
+            return self._own(call, parameter.name)
+        operand = call.operands[parameter.name]
+        match operand:
+            case Place():
+                is_stored = operand.buffer.name not in scratch
+                inside = operand.buffer.area.origin + operand.offset
+                place = f"{'stored' if is_stored else 'scratch'} + {operand.buffer.name}"
+                place += f" + {inside}" if inside else ""
+                return f"{place}, {_map(operand.area)}" if parameter.kind == "map" else place
+            case Tensor(name):
+                return f"w->weights + {self.tensor_prefix}{_identifier(name)}"
+            case Gradient(name):
+                return f"gradient + {_identifier(name)}"
+            case Coefficient(norm, kind):
+                return f"w->{_COEFFICIENTS.get(kind, kind)} + {_identifier(norm)}"
+            case Sums(norm, direction):
+                return f"{_SUMS[direction]} + 2 * {_identifier(norm)}"
+            case None:
+                return "0, (Map){0}" if parameter.kind == "map" else "0"
+        return _constant(operand)
+
+    def _own(self, call: Call, name: str) -> str:
+        match name:
+            case "tile":
+                tile = _tile(call, self.lanes)
+                return f"(Tile){{{tile.outputs}, {tile.inputs}, {tile.rows}, {tile.columns}}}"
+            case "keys":
+                steps = cast(Steps, call.operands["steps"])
+                drops = steps.threshold > 0
+                return f"dropout_keys(w, block, {steps.dropout})" if drops else "(VU){0}"
+        return _OWN[name]
+
+
+_OWN = {"worker": "w", "block": "block", "totals": "w->totals", "images": "images"}
+_COEFFICIENTS = {"mean": "means", "scale": "scales", "shift": "shifts"}
+_SUMS = {"forward": "sums", "backward": "slopes"}
+
+_LOCALS = {
+    "stored": "V *const stored = w->stored + block * program.stored;",
+    "scratch": "V *const scratch = w->scratch;",
+    "gradient": "float *const gradient = w->job->block_gradients + block * program.num_weights;",
+    "sums": "double *const sums = sums_of(w->job, &program, block, 0);",
+    "slopes": "double *const slopes = sums_of(w->job, &program, block, 1);",
+    "images": "const VI images = images_of(w, block);",
+}
+
+
+def _used_locals(part: Part, scratch: Mapping[str, int]) -> set[str]:
+    """Return which of the locals a part's calls mention; any other would be unused in C."""
+    used = set()
+    for call in part:
+        for parameter in KERNELS[call.kernel]:
+            match call.operands.get(parameter.name):
+                case Place(buffer):
+                    used.add("scratch" if buffer.name in scratch else "stored")
+                case Gradient():
+                    used.add("gradient")
+                case Sums(_, direction):
+                    used.add(_SUMS[direction])
+            if parameter.name == "images":
+                used.add("images")
+    return used
+
+
+def _tile(call: Call, lanes: int) -> Tile:
+    """Return how much of a convolution is summed in registers at once."""
+    window, groups = cast(Window, call.operands["window"]), cast(int, call.operands["groups"])
+    columns, step = window.kernel[1], window.stride[1]
+    if call.kernel == "conv_weight_gradient":
+        outputs, _, _ = _shape(call.operands["dy"])
+        inputs, _, _ = _shape(call.operands["x"])
+        return weight_tile(outputs // groups, inputs // groups, *window.kernel, lanes)
+    if call.kernel == "conv_forward":
+        channels, _, width = _shape(call.operands["y"])
+        outputs, wide = row_tile(channels // groups, width, columns, step, lanes)
+        return Tile(outputs=outputs, columns=wide)
+    # of an input gradient; its columns are a multiple of the stride
+    channels, _, width = _shape(call.operands.get("dx") or call.operands["dz"])
+    inputs, wide = row_tile(channels // groups, width, columns, 1, lanes, multiple=step)
+    return Tile(inputs=inputs, columns=wide)
+
+
+def _shape(operand: Operand) -> tuple[int, int, int]:
+    return flat_map(cast(Place, operand).area.shape)
+
+
+def _identifier(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _map(area: Area) -> str:
+    channels, height, width = flat_map(area.shape)
+    return f"(Map){{{channels}, {height}, {width}, {area.pitch}, {area.plane}}}"
+
+
+def _constant(value: object) -> str:
+    """Return a constant as C."""
+    match value:
+        case bool():
+            return str(int(value))
+        case float():
+            # a literal that C reads back to the same single
+            text = repr(value)
+            return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+        case Window():
+            numbers = (*value.kernel, *value.stride, *value.before)
+            return f"(Window){{{', '.join(map(str, numbers))}}}"
+        case Finish():
+            fields = (value.has_bias, value.activation, value.takes_sums, value.slope)
+            return f"(Finish){{{', '.join(map(_constant, fields))}}}"
+        case Steps():
+            fields = (
+                value.has_norm,
+                value.activation,
+                value.has_slopes,
+                value.slope,
+                value.factor,
+                value.threshold,
+            )
+            return f"(Pointwise){{{', '.join(map(_constant, fields))}}}"
+    return str(value)
+
+
+def _enumerated(offsets: Mapping[str, int], prefix: str = "") -> Iterator[str]:
+    """Go through the lines of an enumeration of offsets; none without any."""
+    ordered = sorted(offsets.items(), key=lambda item: (item[1], item[0]))
+    items = [f"{prefix}{_identifier(name)} = {offset}" for name, offset in ordered]
+    if not items:
+        return
+    line = "enum { "
+    for number, item in enumerate(items):
+        end = ", " if number + 1 < len(items) else " };"
+        if len(line) + len(item) + len(end) > _WIDTH - 4:
+            yield line.rstrip()
+            line = "    "
+        line += item + end
+    yield line.rstrip()
+
+
+def _head(lanes: int, image_shape: Shape, num_timers: int) -> str:
     image = ", ".join(map(str, image_shape))
     timers = _TIMERS.format(count=num_timers) if num_timers else ""
-    return "\n".join(
-        [
-            _HEAD.format(lanes=lanes, image=image, job_bytes=ctypes.sizeof(Job)),
-            timers,
-            *functions,
-            tables,
-            _TAIL,
-        ]
-    )
+    return _HEAD.format(lanes=lanes, image=image) + timers
 
 
-def function_text(
-    name: str, part: Part, places: tuple[dict[str, int], dict[str, int]], timer: int | None
-) -> str:
-    """Return the function of a part; `places` are the offsets of stored and scratch buffers.
-
-    Calls are timed if `timer` is the number of the first one's timer.
-    """
-    lines = [f"static void {name}(Worker *w, int64_t block) {{", _LOCALS]
-    for number, call in enumerate(part):
-        arguments = ", ".join(
-            _place(argument, *places) if isinstance(argument, At) else argument
-            for argument in call.arguments
-        )
-        note = f" /* {call.what}: {call.kind} */" if call.what else ""
-        text = f"{call.function}({arguments});"
-        lines.append(f"    {text if timer is None else f'TIMED({timer + number}, {text})'}{note}")
-    return "\n".join([*lines, "}", ""])
+def _offsets(training: TrainingProgram, evaluation: EvaluationProgram) -> str:
+    """Return what the parts' operands are called."""
+    firsts = {norm.name: norm.first for norm in training.norms}
+    told: list[tuple[str, Mapping[str, int], str]] = [
+        ("Trained numbers, and where their gradients go.", training.weights.offsets, ""),
+        ("Running statistics.", training.statistics.offsets, ""),
+        ("First channel of each batch norm among all.", firsts, ""),
+        ("Maps kept for each block of a batch, in vectors.", training.memory.stored, ""),
+        ("Numbers folded for evaluation.", evaluation.folding.layout.offsets, "folded_"),
+    ]
+    lines = []
+    for what, offsets, prefix in told:
+        if offsets:
+            lines += [f"/* {what} */", *_enumerated(offsets, prefix)]
+    return "\n".join([*lines, ""])
 
 
-def _place(at: At, stored: dict[str, int], scratch: dict[str, int]) -> str:
-    name, inside = at.buffer.name, at.buffer.area.origin + at.offset
-    if name in stored:
-        return f"stored + {stored[name] + inside}"
-    return f"scratch + {scratch[name] + inside}"
+def _norm(norm: BatchNormalization) -> str:
+    fields = {
+        "segment": norm.segment,
+        "channels": norm.channels,
+        "first": _identifier(norm.name),
+        "gamma": -1 if norm.gain is None else _identifier(norm.gain),
+        "beta": -1 if norm.shift is None else _identifier(norm.shift),
+        "running": f"{_identifier(norm.name)}_running_mean",
+        "positions": norm.positions,
+        "unbiased": int(norm.is_unbiased),
+        "eps": repr(norm.eps),
+        "momentum": repr(norm.momentum),
+    }
+    lines = [f"    .{name} = {value}," for name, value in fields.items()]
+    return "\n".join(["    {", *(f"    {line}" for line in lines), "    },"])
 
 
-def tables_text(segments: Segments, layout: Layout, sizes: tuple[int, int, int]) -> str:
-    """Return the norms and the program; sizes are stored and scratch vectors, most channels."""
-    rows = []
-    for norm in segments.stages.norms:
-        layer, name = norm.layer, norm.name
-        stage = next(s for s in segments.stages.stages if getattr(s, "norm", None) == norm)
-        channels, height, width = flat_map(segments.stages.shapes[stage.inputs[0]])
-        numbers = (
-            segments.segment_of[stage.output],
-            channels,
-            norm.first,
-            layout.weights.get(f"{name}.weight", -1),
-            layout.weights.get(f"{name}.bias", -1),
-            layout.statistics[f"{name}.running_mean"],
-            height * width,
-            int(layer.running_variance == "unbiased"),
-        )
-        rows.append(f"    {{{', '.join(map(str, numbers))}, {layer.eps!r}, {layer.momentum!r}}},")
-    count = len(segments.parts)
+def _scratch(training: TrainingProgram, evaluation: EvaluationProgram) -> int:
+    return max(training.memory.scratch_size, evaluation.memory.scratch_size)
+
+
+def _tables(training: TrainingProgram, evaluation: EvaluationProgram) -> str:
+    """Return the norms and the program."""
+    count = len(training.forward)
     return _TABLES.format(
-        norms="\n".join(rows) or "    {0},",
-        forward=", ".join(f"forward_{number}" for number in range(count)),
-        backward=", ".join(f"backward_{number}" for number in range(count - 1)) or "0",
+        norms="\n".join(map(_norm, training.norms)) or "    {0},",
+        forward=_listed(f"forward_{number}" for number in range(count)),
+        backward=_listed(f"backward_{number}" for number in range(count - 1)) or "0",
         segments=count,
-        num_norms=len(rows),
-        norm_channels=segments.stages.norm_channels,
-        num_weights=layout.num_weights,
-        num_statistics=layout.num_statistics,
-        stored=sizes[0],
-        scratch=sizes[1],
-        channels=sizes[2],
+        num_norms=len(training.norms),
+        norm_channels=training.norm_channels,
+        num_weights=training.weights.size,
+        num_statistics=training.statistics.size,
+        stored=training.memory.stored_size,
+        scratch=_scratch(training, evaluation),
+        channels=training.most_channels,
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 _HEAD = """/* Generated from a network; the kernels that it calls are in the headers. */
@@ -108,13 +359,11 @@ _HEAD = """/* Generated from a network; the kernels that it calls are in the hea
 #define IMAGE {image}
 #include "run.h"
 
-/* job.py mirrors job.h by hand; a mismatch must not become a thread that waits for ever. */
-_Static_assert(sizeof(void *) != 8 || sizeof(Job) == {job_bytes}, "job.py and job.h disagree");
-
 static const Program program;
 """
 
-_TIMERS = """#include <time.h>
+_TIMERS = """
+#include <time.h>
 EXPORT(smidgen_seconds) double smidgen_seconds[{count}];
 
 static double now(void) {{
@@ -130,16 +379,11 @@ static double now(void) {{
     }}
 """
 
-_LOCALS = """    V *stored = w->stored + block * program.stored, *scratch = w->scratch;
-    float *gradient = w->job->block_gradients + block * program.num_weights;
-    double *sums = sums_of(w->job, &program, block, 0);
-    double *slopes = sums_of(w->job, &program, block, 1);
-    const VI images = images_of(w, block);"""
-
 _TABLES = """static const Norm norms[] = {{
 {norms}
 }};
-static const Part forward_parts[] = {{{forward}}}, backward_parts[] = {{{backward}}};
+static const Part forward_parts[] = {{{forward}}};
+static const Part backward_parts[] = {{{backward}}};
 static const Program program = {{
     .segments = {segments}, .num_norms = {num_norms}, .norm_channels = {norm_channels},
     .num_weights = {num_weights}, .num_statistics = {num_statistics},
@@ -162,130 +406,3 @@ EXPORT(smidgen_prepare) void smidgen_prepare(Job *job, int step) {
     prepare_batch(job, step, IMAGE);
 }
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """The C file of a network and what Python must know to call it.
-
-    Args:
-        source: The C file.
-        lanes: Images side by side.
-        layout: Where the trained tensors are.
-        evaluation: The stages of an evaluation.
-        evaluation_layout: Where the evaluation's numbers are.
-        norm_channels: Channels of all batch norms together.
-        stored_vectors: Vectors kept for each block of a batch.
-        scratch_vectors: Vectors that each thread needs.
-        training_calls: The calls of a training step, part after part.
-    """
-
-    source: str
-    lanes: int
-    layout: Layout
-    evaluation: Stages
-    evaluation_layout: EvaluationLayout
-    norm_channels: int
-    stored_vectors: int
-    scratch_vectors: int
-    training_calls: tuple[Call, ...]
-
-    def working_bytes(self, batch_size: int, threads: int = 1) -> int:
-        """Return the memory that training needs beside images, weights and moments."""
-        blocks = -(-batch_size // self.lanes)
-        per_block = 4 * self.lanes * self.stored_vectors + 4 * self.layout.num_weights
-        return blocks * per_block + threads * 4 * self.lanes * self.scratch_vectors
-
-
-def generate(network: Network, lanes: int, is_profiled: bool = False) -> Program:
-    """Print the program that trains and evaluates a network.
-
-    Args:
-        network: What to train.
-        lanes: Images side by side: 16, 8, 4 or 1.
-        is_profiled: Whether the program measures the seconds of each call; they are in its
-            array `smidgen_seconds`, in the order of `Program.training_calls`.
-    """
-    layout = layout_of(network.graph)
-    segments = cut(stages_of(network.graph, training=True))
-    training = Forward(segments.stages, TrainingNumbers(layout), lanes, training=True)
-    forward, backward = _training_parts(segments, training, layout, network.num_classes)
-    stored = frozenset(f"value{value + 1}" for value in segments.stored)
-    plan = plan_memory([*forward, *backward], stored)
-
-    evaluation = stages_of(network.graph, training=False)
-    numbers = evaluation_layout(evaluation, network.graph)
-    part = _evaluation_part(evaluation, numbers, lanes, network.num_classes)
-    evaluation_plan = plan_memory([part], frozenset())
-
-    scratch = max(plan.scratch_size, evaluation_plan.scratch_size)
-    channels = max(flat_map(shape)[0] for shape in segments.stages.shapes.values())
-    names = [f"forward_{number}" for number in range(len(forward))]
-    names += [f"backward_{number}" for number in reversed(range(len(backward)))]
-    functions, calls = [], []
-    for name, training_part, scratch_plan in zip(
-        names, [*forward, *backward], plan.scratch, strict=True
-    ):
-        timer = len(calls) if is_profiled else None
-        functions.append(function_text(name, training_part, (plan.stored, scratch_plan), timer))
-        calls += training_part
-    places = (evaluation_plan.stored, evaluation_plan.scratch[0])
-    functions.append(function_text("evaluate_block", part, places, None))
-    tables = tables_text(segments, layout, (plan.stored_size, scratch, channels))
-    num_timers = len(calls) if is_profiled else 0
-    source = program_text(lanes, network.input_shape, num_timers, functions, tables)
-    return Program(
-        source,
-        lanes,
-        layout,
-        evaluation,
-        numbers,
-        segments.stages.norm_channels,
-        plan.stored_size,
-        scratch + 4 * channels,
-        tuple(calls),
-    )
-
-
-def _training_parts(
-    segments: Segments, forward: Forward, layout: Layout, num_classes: int
-) -> tuple[list[Part], list[Part]]:
-    """Return the forward parts, the last one with its way back, and the others' ways back."""
-    backward = Backward(segments, forward, layout)
-    parts = [
-        [call for stage in stages for call in forward.calls(stage, takes_sums=True)]
-        for stages in segments.parts
-    ]
-    parts[0] = _load(forward) + parts[0]
-    scores = segments.stages.output
-    gradient = backward.gradient(scores)
-    backward.started.add(gradient.name)
-    places = (At(forward.value(scores)), At(gradient), str(num_classes))
-    parts[-1].append(Call("cross_entropy", ("w", "block", *places), kind="loss"))
-    parts[-1] += backward.segment(segments.last)
-    ways_back = []
-    for number in reversed(range(segments.last)):
-        again = [
-            call
-            for stage in segments.again(number)
-            for call in forward.calls(stage, takes_sums=False)
-        ]
-        ways_back.append(again + backward.segment(number))
-    return parts, ways_back
-
-
-def _evaluation_part(
-    stages: Stages, numbers: EvaluationLayout, lanes: int, num_classes: int
-) -> Part:
-    forward = Forward(stages, EvaluationNumbers(numbers), lanes, training=False)
-    part = _load(forward)
-    for stage in stages.stages:
-        part += forward.calls(stage, takes_sums=False)
-    scores = At(forward.value(stages.output))
-    return [*part, Call("store_scores", ("w", "block", scores, str(num_classes)))]
-
-
-def _load(forward: Forward) -> Part:
-    images = forward.value(INPUT)
-    load = Call("load_images", ("w", "block", At(images), str(images.area)), kind="augmentation")
-    return [*clear_border(images), load, *forward.sums(INPUT, were_taken=False)]

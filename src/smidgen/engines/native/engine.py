@@ -22,8 +22,8 @@ from smidgen.engines.native.build import (
 )
 from smidgen.engines.native.codegen import Program, generate
 from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, schedule_of, set_changes
-from smidgen.engines.native.layout import Layout, evaluation_numbers
 from smidgen.errors import EngineError, NonFiniteError
+from smidgen.lowering.numbers import Layout, flattened, folded, statistics_layout, trained_layout
 from smidgen.network.network import Network
 from smidgen.network.weights import Tensors, initial_weights
 from smidgen.recipes.parts import SGD
@@ -42,20 +42,22 @@ class ModelState:
     Args:
         network: The model.
         recipe: Decides which moments there are and whether there is an average.
-        layout: Where each tensor stands in the flat arrays.
         seed: Decides the initial weights.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, layout: Layout, seed: int) -> None:
+    def __init__(self, network: Network, recipe: Recipe, seed: int) -> None:
         self._specs = network.graph.tensors
-        self._layout = layout
+        self._layouts: tuple[Layout, Layout] = (
+            trained_layout(network.graph),
+            statistics_layout(network.graph),
+        )
+        num_weights, num_statistics = (layout.size for layout in self._layouts)
         self._has_average = recipe.averaging is not None
-        self.weights = aligned(layout.num_weights, np.float32)
-        self.statistics = aligned(layout.num_statistics, np.float32)
-        self.gradient = aligned(layout.num_weights, np.float32)
+        self.weights = aligned(num_weights, np.float32)
+        self.statistics = aligned(num_statistics, np.float32)
+        self.gradient = aligned(num_weights, np.float32)
         self.moments = {
-            name: aligned(layout.num_weights, np.float32)
-            for name in _MOMENTS[recipe.optimizer.kind]
+            name: aligned(num_weights, np.float32) for name in _MOMENTS[recipe.optimizer.kind]
         }
         for name, array in initial_weights(network, seed).items():
             self.tensors[name][...] = array
@@ -76,7 +78,7 @@ class ModelState:
     def trained(self, flat: np.ndarray) -> Tensors:
         """Return views by name of an array in the order of the weights."""
         views = self._views(flat, self.statistics)
-        return {name: views[name] for name in self._layout.weights}
+        return {name: views[name] for name in self._layouts[0].offsets}
 
     def state(self) -> State:
         """Return a copy of everything, named as the engines' contract says."""
@@ -112,11 +114,11 @@ class ModelState:
 
     def _views(self, weights: np.ndarray, statistics: np.ndarray) -> Tensors:
         views = {}
-        for name, spec in self._specs.items():
-            flat = weights if spec.trainable else statistics
-            places = self._layout.weights if spec.trainable else self._layout.statistics
-            views[name] = flat[places[name] : places[name] + spec.size].reshape(spec.shape)
-        return views
+        for flat, layout in zip((weights, statistics), self._layouts, strict=True):
+            for name, start in layout.offsets.items():
+                spec = self._specs[name]
+                views[name] = flat[start : start + spec.size].reshape(spec.shape)
+        return {name: views[name] for name in self._specs}
 
 
 _POLL_SECONDS = 0.005
@@ -159,7 +161,7 @@ class NativeEngine:
         self.use(generate(network, lanes), options)
         self._images = np.ascontiguousarray(images, dtype=np.uint8)
         self._labels = np.ascontiguousarray(labels, dtype=np.int32)
-        self._model = ModelState(network, recipe, self.program.layout, seed)
+        self._model = ModelState(network, recipe, seed)
         self._memory: dict[str, np.ndarray] = {}
         self.steps_done = 0
 
@@ -240,9 +242,9 @@ class NativeEngine:
     def _scores(
         self, job: Job, images: np.ndarray, num_images: int, tensors: Tensors, split: SplitName
     ) -> np.ndarray:
-        numbers = evaluation_numbers(
-            self.program.evaluation, self.program.evaluation_layout, tensors
-        )
+        evaluation = self.program.evaluation
+        by_name = folded(evaluation.stages, evaluation.folding, tensors)
+        numbers = flattened(evaluation.folding.layout, by_name)
         scores = np.zeros((num_images, self.network.num_classes), dtype=np.float32)
         job.images, job.weights, job.scores = map(address, (images, numbers, scores))
         job.num_images = num_images
@@ -266,13 +268,13 @@ class NativeEngine:
 
     def _job(self, blocks: int) -> Job:
         program, threads = self.program, self.threads
-        norms = program.norm_channels
+        norms = program.training.norm_channels
         return Job(
             stored=self._work(
                 "stored", blocks * program.stored_vectors * program.lanes, np.float32
             ),
             block_gradients=self._work(
-                "gradients", blocks * program.layout.num_weights, np.float32
+                "gradients", blocks * program.training.weights.size, np.float32
             ),
             block_sums=self._work("sums", blocks * 4 * norms, np.float64),
             block_losses=self._work("losses", blocks * 2, np.float64),

@@ -82,8 +82,8 @@ def profile(
     peak = peak_gflops(options)
     rows: dict[tuple[str, str], tuple[float, int]] = {}
     for call, seconds in zip(program.training_calls, np.array(timers) - before, strict=True):
-        spent, macs = rows.get((call.what, call.kind), (0.0, 0))
-        rows[call.what, call.kind] = (spent + seconds, macs + call.num_macs)
+        spent, macs = rows.get((call.layer, call.kind), (0.0, 0))
+        rows[call.layer, call.kind] = (spent + seconds, macs + call.num_macs)
     timed = sum(seconds for seconds, _ in rows.values())
     rows["", REST] = (max(whole - timed, 0.0), 0)
     return [

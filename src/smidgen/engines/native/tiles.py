@@ -22,9 +22,6 @@ class Tile:
     rows: int = 1
     columns: int = 1
 
-    def __str__(self) -> str:
-        return f"(Tile){{{self.outputs}, {self.inputs}, {self.rows}, {self.columns}}}"
-
 
 @cache
 def row_tile(

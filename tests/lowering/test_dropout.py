@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from smidgen.engines.dropout import keep_mask, row_keys, threshold
+from smidgen.lowering.dropout import keep_mask, row_keys, threshold
 
 MASK = 0xFFFFFFFF
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from smidgen.engines.native.calls import Buffer, Part
+from smidgen.lowering.kernels import Buffer, Part
 
 
 @dataclass(slots=True)
-class Plan:
+class MemoryPlan:
     """Offsets in vectors.
 
     Args:
@@ -29,7 +29,7 @@ class _Life:
     last: int
 
 
-def plan_memory(parts: list[Part], stored_values: frozenset[str]) -> Plan:
+def plan_memory(parts: list[Part], stored_values: frozenset[str]) -> MemoryPlan:
     """Place all buffers.
 
     Args:
@@ -52,7 +52,7 @@ def plan_memory(parts: list[Part], stored_values: frozenset[str]) -> Plan:
         for name, buffer in buffers.items()
         if (name in stored_values if buffer.is_value else len(in_parts[name]) > 1)
     }
-    plan = Plan()
+    plan = MemoryPlan()
     plan.stored, plan.stored_size = _place(
         _Life(name, buffers[name].area.size, times[name][0], times[name][-1]) for name in kept
     )

@@ -9,7 +9,7 @@ are too expensive for that: what they make is stored if it is needed again.
 
 from dataclasses import dataclass
 
-from smidgen.engines.native.stages import Convolve, NormalizeImage, Pointwise, Pool, Stage, Stages
+from smidgen.lowering.stages import Convolve, NormalizeImage, Pointwise, Pool, Stage, Stages
 from smidgen.network.network import INPUT
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from smidgen.engines.native.fusing import _fused, stages_of
-from smidgen.engines.native.stages import Activation, Convolve, Pointwise
+from smidgen.lowering.stages import Activation, Convolve, Pointwise, _fused, stages_of
 from smidgen.network import layers as L
 from smidgen.network.network import INPUT, Network
 

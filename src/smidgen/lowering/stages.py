@@ -1,31 +1,162 @@
-"""A graph in, stages out: which layers become one pass over memory.
+"""A graph in, stages out: which layers become one pass over memory, and what lies between them.
 
 Fusing is decided here and nowhere else. A batch norm, an activation, a dropout, a factor and a
 flattening that follow each other are one pass over the map (`Pointwise`), and so is a max pool
 right behind a norm; a ReLU or leaky ReLU right behind a convolution is part of it; in evaluation
-so is a batch norm.
+so is a batch norm. What would only copy is no stage at all.
 """
 
 from collections import Counter
-from dataclasses import replace
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
-from smidgen.engines.dropout import threshold
-from smidgen.engines.native.stages import (
-    NO_WINDOW,
-    Convolve,
-    Join,
-    Normalization,
-    NormalizeImage,
-    Pointwise,
-    Pool,
-    Stage,
-    Stages,
-)
+from smidgen.lowering.dropout import threshold
+from smidgen.lowering.kernels import Activation, Halo
 from smidgen.network import layers as L
 from smidgen.network.layers import Branches, Residual
 from smidgen.network.network import INPUT, Graph, Node
-from smidgen.network.shapes import Shape, Window, whole_map
+from smidgen.network.shapes import MAP, Shape, Window, whole_map
+
+NO_WINDOW = Window((1, 1), (1, 1), (0, 0), (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """A batch norm: its node's name, where its channels start among all, and its layer."""
+
+    name: str
+    first: int
+    layer: L.BatchNorm
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one kernel call does: reads the values `inputs`, makes the value `output`."""
+
+    inputs: tuple[int, ...]
+    output: int
+    node: Node
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the trainable tensors it uses."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Convolve(Stage):
+    """A convolution or dense layer, its bias, and the activation right behind it.
+
+    In evaluation `norm` is the batch norm that is folded into weights and bias.
+    """
+
+    weight: str
+    bias: str | None
+    window: Window = NO_WINDOW
+    groups: int = 1
+    activation: Activation = "NO_ACTIVATION"
+    slope: float = 0.0
+    norm: Normalization | None = None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Weight and bias."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise(Stage):
+    """y = factor * keep * activation(norm(x)), each step only where the network has it.
+
+    `rank` is that of the last step taken in; `dropout` is the layer's number among dropouts.
+    `pool` is the max pool right behind a norm, whose large input then is never written.
+    """
+
+    rank: int
+    norm: Normalization | None = None
+    activation: Activation = "NO_ACTIVATION"
+    slope: float = 0.0
+    slopes: str | None = None
+    dropout: int = 0
+    threshold: int = 0
+    factor: float = 1.0
+    pool: Window | None = None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Slopes, gamma and beta, those that there are."""
+        names = () if self.slopes is None else (self.slopes,)
+        if self.norm is not None:
+            names += (f"{self.norm.name}.weight",) if self.norm.layer.scale else ()
+            names += (f"{self.norm.name}.bias",) if self.norm.layer.shift else ()
+        return names
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether the backward pass reads what the forward pass read."""
+        return self.norm is not None or self.activation != "NO_ACTIVATION"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool(Stage):
+    """The largest value or the mean of each window; global pools see the whole map."""
+
+    kind: Literal["max", "average"]
+    window: Window
+    counts_padding: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Stage):
+    """Maps side by side as channels, or their sum."""
+
+    kind: Literal["concat", "add"]
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizeImage(Stage):
+    """`SampleNorm`: each image over all its values; `gain` and `shift` are one number each."""
+
+    eps: float
+    gain: str
+    shift: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Gain and shift."""
+        return (self.gain, self.shift)
+
+
+@dataclass(slots=True)
+class Stages:
+    """A network's stages and the shapes of the values between them; value -1 is the input.
+
+    `output` is the value that holds the class scores, and `norms` are numbered by channel.
+    """
+
+    stages: list[Stage] = field(default_factory=list)
+    shapes: dict[int, Shape] = field(default_factory=dict)
+    output: int = INPUT
+    norms: list[Normalization] = field(default_factory=list)
+    norm_channels: int = 0
+
+    def readers(self, value: int) -> list[Stage]:
+        """Return the stages that read a value."""
+        return [stage for stage in self.stages if value in stage.inputs]
+
+    def maker(self, value: int) -> Stage | None:
+        """Return the stage that makes a value, or None for the input."""
+        return next((stage for stage in self.stages if stage.output == value), None)
+
+    def halo(self, value: int) -> Halo:
+        """Return the border that the value's readers want around it."""
+        sides = (0, 0, 0, 0)
+        for stage in self.readers(value):
+            if isinstance(stage, Convolve):
+                wanted = (*stage.window.before, *stage.window.after)
+                sides = tuple(max(a, b) for a, b in zip(sides, wanted, strict=True))
+        return cast(Halo, sides)
+
 
 _MOST_CELLS = 16
 """Largest window that the C header holds in registers."""
@@ -61,6 +192,8 @@ class _Builder:
     def _add(self, node: Node, inputs: tuple[int, ...]) -> int:
         layer, shape = node.layer, node.output_shape
         name, x = node.name, inputs[0]
+        if _only_copies(node) and self.uses[x] == 1 and self._ends_in_dense(node):
+            return x
         bias = f"{name}.bias" if getattr(layer, "bias", False) else None
         match layer:
             case L.Conv():
@@ -71,7 +204,8 @@ class _Builder:
             case L.Dense():
                 return self._convolve(node, x, (f"{name}.weight", bias), NO_WINDOW, 1)
             case L.SampleNorm(eps=eps):
-                return self._push(NormalizeImage((x,), self._new(shape), node, eps))
+                names = (f"{name}.weight", f"{name}.bias")
+                return self._push(NormalizeImage((x,), self._new(shape), node, eps, *names))
             case L.MaxPool() | L.GlobalMaxPool():
                 return self._max_pool(node, x, cast(Window, layer.window(node.input_shape)))
             case L.AvgPool():
@@ -87,6 +221,19 @@ class _Builder:
                 return self._push(Join(inputs, self._new(shape), node, "add"))
             case _:
                 return self._pointwise(node, x)
+
+    def _ends_in_dense(self, node: Node) -> bool:
+        """Tell whether only dense layers, or nobody, read what a node that copies gives.
+
+        They see any memory as one row of features. Another reader might be fused with what comes
+        before the node, which would change the order in which its sums are taken.
+        """
+        readers = [other for other in self.graph.nodes if node.index in other.inputs]
+        return all(
+            isinstance(reader.layer, L.Dense)
+            or (_only_copies(reader) and self._ends_in_dense(reader))
+            for reader in readers
+        )
 
     def _new(self, shape: Shape) -> int:
         self.out.shapes[self.next_value] = shape
@@ -171,6 +318,16 @@ class _Builder:
             case L.Flatten():
                 return Pointwise((x,), INPUT, node, 4)
         raise AssertionError(f"no kernel for {node.layer}")
+
+
+def _only_copies(node: Node) -> bool:
+    """Tell whether a layer gives the numbers that it is given, in their order."""
+    if isinstance(node.layer, L.Flatten):
+        return True
+    window = node.layer.window(node.input_shape) if len(node.input_shape) == MAP else None
+    is_pool = isinstance(node.layer, L.AvgPool | L.GlobalAvgPool | L.MaxPool | L.GlobalMaxPool)
+    same_shape = node.output_shape == node.input_shape
+    return is_pool and same_shape and window is not None and window.kernel == (1, 1)
 
 
 def _is_told_by_sign(step: Pointwise) -> bool:
