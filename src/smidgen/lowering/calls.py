@@ -182,9 +182,10 @@ class Forward:
         part, offset = [], 0
         for position, number in enumerate(stage.inputs):
             x = self.value(number)
+            own = Area(x.area.shape, out.area.halo)
             operands: dict[str, Operand] = {
                 "x": whole(x),
-                "y": Place(out, out.area, offset),
+                "y": Place(out, own, offset),
                 "add": stage.kind == "add" and position > 0,
             }
             part.append(Call("copy_map", operands, stage.node.name, "pointwise"))

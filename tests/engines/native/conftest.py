@@ -19,7 +19,7 @@ from smidgen.recipes.parts import SGD, Loss, Optimizer, WeightAveraging
 from smidgen.recipes.recipe import Recipe
 
 QUICK = CompileOptions(compiler="gcc", optimize="-O1")
-_KEY = 0x1234567
+KEY = 0x1234567
 _TRIES = 60
 
 
@@ -61,7 +61,7 @@ def plan_of(num_images: int, batch_size: int, lr: float = 0.1, momentum: float =
         order=np.arange(num_images, dtype=np.int32),
         lr=np.full(steps, lr),
         momentum=np.full(steps, momentum),
-        dropout_key=_KEY,
+        dropout_key=KEY,
     )
 
 
@@ -144,10 +144,10 @@ def torch_answer(
     model.eval()
     scores = model.scores(x).detach().numpy()
     model.train()
-    model.dropout = PlannedDropout(_KEY, 0)
+    model.dropout = PlannedDropout(KEY, 0)
     distance = distance_to_tie(model, x)
     model = TorchNetwork(network, weights)
-    model.dropout = PlannedDropout(_KEY, 0)
+    model.dropout = PlannedDropout(KEY, 0)
     loss = F.cross_entropy(model.scores(x), torch.from_numpy(data[1]), label_smoothing=smoothing)
     loss.backward()
     gradients = {
@@ -199,6 +199,18 @@ def largest_error(ours: Answer, theirs: Answer) -> tuple[float, str]:
     return max(errors)
 
 
+def far_from_ties(
+    network: Network, num_images: int, smoothing: float = 0.0, distance: float = 1e-4
+) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray], Answer]:
+    """Return images, tensors and float64 PyTorch's answer, where no activation is near a tie."""
+    for seed in range(_TRIES):
+        data, tensors = data_for(network, num_images, seed), random_tensors(network, seed)
+        expected, found = torch_answer(network, tensors, data, smoothing)
+        if found >= distance:
+            return data, tensors, expected
+    raise AssertionError(f"no input further than {distance} from a tie")
+
+
 @pytest.fixture
 def assert_agrees() -> Callable[..., None]:
     """Return a check that the native engine and float64 PyTorch say the same of a batch."""
@@ -212,13 +224,7 @@ def assert_agrees() -> Callable[..., None]:
         options: CompileOptions = QUICK,
         threads: int = 1,
     ) -> None:
-        for seed in range(_TRIES):
-            data, tensors = data_for(network, num_images, seed), random_tensors(network, seed)
-            expected, found = torch_answer(network, tensors, data, smoothing)
-            if found >= distance:
-                break
-        else:
-            raise AssertionError(f"no input further than {distance} from a tie")
+        data, tensors, expected = far_from_ties(network, num_images, smoothing, distance)
         recipe = recipe_of(network, smoothing=smoothing)
         engine = engine_with(network, tensors, data, recipe, threads, options)
         error, where = largest_error(native_answer(engine, data), expected)
