@@ -11,7 +11,7 @@ ifeq ($(SMIDGEN_DATA),)
 unexport SMIDGEN_DATA
 endif
 
-.PHONY: help train test check slow browser clean
+.PHONY: help train test check slow wheel browser clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -30,6 +30,9 @@ check: $(BIN)/.ready-dev ## Format, lint, import order and types only
 slow: $(BIN)/.ready-dev ## The tests that need minutes
 	@$(BIN)/pytest -q -m slow
 
+wheel: ## Build the package, install it alone in an empty folder, and use it there
+	@PYTHON="$(PYTHON)" scripts/try_wheel
+
 browser: ## Install what the browser tests of the report pages need beside node and Chromium
 	@cd tests/report/browser && npm ci --silent
 
@@ -37,14 +40,14 @@ clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf tests/report/browser/node_modules
 
-# torch's pinned version is the small CPU build where one is offered; an open range would
-# bring gigabytes of CUDA.
 $(BIN)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Setting up $(VENV) (once; a minute or two)"
+	@echo "Setting up $(VENV) (once; half a minute)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[images,report]'
 	@touch $@
 
+# torch's pinned version is the small CPU build where one is offered; an open range would
+# bring gigabytes of CUDA.
 $(BIN)/.ready-dev: $(BIN)/.ready
 	@echo "Adding what checks and tests need"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
