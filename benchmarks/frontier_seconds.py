@@ -22,7 +22,7 @@ from smidgen.recipes.frontier import RECIPES as FRONTIER
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.smidgen_recipes import QUICK, SPRINT
 from smidgen.training.environment import describe_environment
-from smidgen.training.planning import plan
+from smidgen.training.plan import plan
 
 RESULT = Path(__file__).parent.parent / "docs" / "results" / "frontier_seconds.json"
 

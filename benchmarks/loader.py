@@ -22,7 +22,7 @@ from smidgen.engines.native.engine import NativeEngine
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.training.environment import describe_environment
-from smidgen.training.planning import plan
+from smidgen.training.plan import plan
 
 RESULT = Path(__file__).parent.parent / "docs" / "results" / "loader.json"
 RECIPES = ("mnist-99-4", "eva4-s5/5")

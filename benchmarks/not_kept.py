@@ -49,9 +49,8 @@ from smidgen.network.trace import trace
 from smidgen.network.weights import initial_weights
 from smidgen.randomness import generator
 from smidgen.recipes.recipe import Recipe
-from smidgen.training.evaluation import evaluate
-from smidgen.training.planning import plan
-from smidgen.training.splits import splits_for
+from smidgen.training.plan import plan
+from smidgen.training.splits import evaluate, splits_for
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 BASE = CANDIDATES["1k"]["PReLU, lr 0.08"]

@@ -36,7 +36,7 @@ from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.smidgen_recipes import QUICK
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.evaluation import evaluate
+from smidgen.training.splits import evaluate
 from smidgen.training.use import logits_of
 from smidgen.values import to_plain
 

@@ -57,7 +57,7 @@ from smidgen.recipes.parts import (
 )
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RESULTS_VERSION
-from smidgen.training.planning import plan
+from smidgen.training.plan import plan
 
 PINNED = Path(__file__).with_name("golden.json")
 SEED = 3

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunStore
     from smidgen.training.loop import TrainOptions, train
-    from smidgen.training.planning import plan
+    from smidgen.training.plan import plan
 
 _HOMES = {
     "Network": "network.network",
@@ -38,7 +38,7 @@ _HOMES = {
     "get_recipe": "recipes.catalogue",
     "load_dataset": "data",
     "EpochPlan": "engines.contract",
-    "plan": "training.planning",
+    "plan": "training.plan",
     "RunRecord": "runs.record",
     "RunStore": "runs.store",
     "TrainOptions": "training.loop",

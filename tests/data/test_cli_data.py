@@ -89,9 +89,9 @@ def test_samples_of_a_recipe_come_from_the_training_preview(
         asked.append((recipe, dataset.name, count, seed))
         return np.zeros((count, 1, 28, 28), np.uint8), np.zeros(count, np.int64)
 
-    preview = types.ModuleType("smidgen.training.preview")
+    preview = types.ModuleType("smidgen.training.use")
     preview.augmented_samples = augmented_samples  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "smidgen.training.preview", preview)
+    monkeypatch.setitem(sys.modules, "smidgen.training.use", preview)
     output = tmp_path / "a.png"
 
     result = run(

@@ -47,7 +47,7 @@ from smidgen.recipes.parts import (
     WeightAveraging,
 )
 from smidgen.recipes.recipe import Recipe
-from smidgen.training.planning import plan
+from smidgen.training.plan import plan
 
 COUNT = 24
 

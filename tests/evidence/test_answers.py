@@ -5,7 +5,7 @@ import pytest
 
 from smidgen.errors import RunError
 from smidgen.evidence.answers import answers_of, calibration
-from smidgen.training.evaluation import evaluate
+from smidgen.training.splits import evaluate
 
 
 def _scores(rows: list[list[float]]) -> np.ndarray:

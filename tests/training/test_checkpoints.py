@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,16 @@ from smidgen.errors import RunError
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.checkpoints import Progress, restore_best, restore_newest, save_checkpoint
+from smidgen.training.checkpoints import (
+    DIVERGED,
+    Progress,
+    forget_divergence,
+    note_divergence,
+    restore_best,
+    restore_newest,
+    save_checkpoint,
+    why_unfinished,
+)
 from smidgen.training.listener import Listener
 from smidgen.training.loop import TrainOptions, prepare
 
@@ -170,3 +180,36 @@ def test_superfluous_checkpoints_are_dropped(
     restore_newest(folder, engine, record, pytest.fail)
 
     assert folder.checkpoints() == [2, 3]
+
+
+@pytest.fixture
+def unfinished(make_run: Callable[..., RunFolder]) -> RunFolder:
+    """Return the folder of an unfinished run."""
+    return make_run(1, finish=False)
+
+
+def test_what_diverged_is_not_to_be_continued(unfinished: RunFolder) -> None:
+    """The epoch is kept in the run's folder, until a new sitting sees for itself."""
+    goes_on = (
+        f"`{unfinished.name}` is not finished. "
+        f"Continue it with `smidgen train --resume {unfinished.name}`."
+    )
+    assert why_unfinished(unfinished) == goes_on
+
+    note_divergence(unfinished, 3)
+    assert why_unfinished(unfinished) == (
+        f"`{unfinished.name}` diverged in epoch 3 (numbers not finite) and would do so again if "
+        "continued. Train with a lower `optimizer.lr`."
+    )
+
+    forget_divergence(unfinished)
+    forget_divergence(unfinished)
+    assert why_unfinished(unfinished) == goes_on
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "3"])
+def test_a_damaged_note_says_nothing(unfinished: RunFolder, content: str) -> None:
+    """Then the run counts as one that was stopped."""
+    (unfinished.path / DIVERGED).write_text(content)
+
+    assert " is not finished. " in why_unfinished(unfinished)

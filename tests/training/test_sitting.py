@@ -22,9 +22,9 @@ from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.runs.tensors import Tensors, load_tensors
 from smidgen.training import sitting
-from smidgen.training.evaluation import evaluate
 from smidgen.training.listener import Listener
 from smidgen.training.loop import Run, TrainOptions, train
+from smidgen.training.splits import evaluate
 
 TrainTiny = Callable[..., Run]
 

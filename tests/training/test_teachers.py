@@ -16,7 +16,7 @@ from smidgen.runs.tensors import load_tensors
 from smidgen.training import teachers as teachers_module
 from smidgen.training.listener import Listener
 from smidgen.training.loop import Run, TrainOptions, resume, train
-from smidgen.training.planning import plan
+from smidgen.training.plan import plan
 from smidgen.training.teachers import Teachers
 
 OPTIONS = TrainOptions(engine="torch", threads=1)

@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smidgen.data import Dataset, draw_stripes, load_dataset
+from smidgen.data import Dataset, draw_stripes, load_dataset, samples_of
 from smidgen.engines import choose
 from smidgen.engines.choose import EngineName
-from smidgen.errors import DataError, RunError
+from smidgen.errors import DataError, RunError, UnknownNameError
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training import use
 from smidgen.training.loop import Run, TrainOptions, train
 from smidgen.training.use import (
+    augmented_samples,
     evaluate_on_folder,
     evaluate_on_test,
     logits_of,
     predict_images,
+    profile_recipe,
 )
 
 TrainTiny = Callable[..., Run]
@@ -205,3 +208,67 @@ def test_an_unreadable_image_is_named(run: Run, tmp_path: Path) -> None:
         predict_images(run.folder, [tmp_path / "notes.png"], "auto", "resize")
 
     assert "notes.png" in str(caught.value)
+
+
+def test_samples_are_augmented() -> None:
+    """The same images come as without a recipe, changed, with the same labels."""
+    dataset = draw_stripes(60, 20)
+    plain, labels = samples_of(dataset.train, dataset.num_classes, 20, 1)
+
+    images, names = augmented_samples("smidgen/quick", dataset, 20, 1)
+
+    assert (names == labels).all()
+    assert images.shape == plain.shape
+    assert images.dtype == np.uint8
+    assert (images != plain).any(axis=(1, 2, 3)).all()
+    correlation = np.corrcoef(images.ravel(), plain.ravel())[0, 1]
+    assert 0.05 < correlation < 0.999
+
+
+def test_without_augmentation_they_stay() -> None:
+    """A recipe that changes nothing shows the images as they are."""
+    dataset = draw_stripes(60, 20)
+
+    images, _ = augmented_samples("eva4-s5/4", dataset, 10, 1)
+
+    assert (images == samples_of(dataset.train, dataset.num_classes, 10, 1)[0]).all()
+
+
+def test_seeds_show_other_changes() -> None:
+    """Another seed changes the same recipe's samples."""
+    dataset = draw_stripes(60, 20)
+
+    first, again, other = (augmented_samples("smidgen/quick", dataset, 5, s)[0] for s in (1, 1, 2))
+
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_an_unknown_recipe_suggests_the_nearest() -> None:
+    """A wrong name is one line."""
+    with pytest.raises(UnknownNameError) as caught:
+        augmented_samples("smidgen/quik", draw_stripes(60, 20), 5, 1)
+
+    assert "Did you mean `smidgen/quick`?" in str(caught.value)
+
+
+@pytest.mark.parametrize("is_taught", [False, True])
+def test_a_profile_shows_every_kind_of_work(
+    is_taught: bool, tiny_recipe: Recipe, stripes: Dataset
+) -> None:
+    """Each convolution has its three kinds of work; a student is profiled without its teachers."""
+    taught = Distillation((Teacher(tiny_recipe),)) if is_taught else None
+
+    rows = profile_recipe(tiny_recipe.replace(distillation=taught), stripes, 64)
+
+    kinds = {(row.layer, row.kind) for row in rows}
+    assert {("conv2", "forward"), ("conv2", "input gradient"), ("conv2", "weight gradient")} < kinds
+    assert all(row.seconds >= 0.0 for row in rows)
+
+
+def test_a_profile_needs_images(tiny_recipe: Recipe, stripes: Dataset) -> None:
+    """No images are refused."""
+    with pytest.raises(DataError) as caught:
+        profile_recipe(tiny_recipe, stripes, 0)
+
+    assert str(caught.value) == "`num_images` must be at least 1, not 0."

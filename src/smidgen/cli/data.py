@@ -121,7 +121,7 @@ def samples(
         part = dataset.train if split == "train" else dataset.test
         images, labels = samples_of(part, dataset.num_classes, count, seed)
     else:
-        from smidgen.training.preview import augmented_samples
+        from smidgen.training.use import augmented_samples
 
         images, labels = augmented_samples(recipe, dataset, count, seed)
     png = io.BytesIO()

@@ -62,7 +62,7 @@ def proof_of_run(folder: "RunFolder", asked: tuple[float | None, int | None]) ->
     """
     from smidgen.errors import RunError
     from smidgen.evidence.statements import STAY_EPOCHS, proof_of
-    from smidgen.training.divergence import why_unfinished
+    from smidgen.training.checkpoints import why_unfinished
 
     if not folder.is_finished:
         raise RunError(why_unfinished(folder))

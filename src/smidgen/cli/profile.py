@@ -29,7 +29,7 @@ def profile(
         smidgen profile smidgen/quick
     """
     from smidgen.data import load_dataset
-    from smidgen.training.profiling import profile_recipe
+    from smidgen.training.use import profile_recipe
 
     recipe = recipe_from(target, settings)
     rows = profile_recipe(recipe, load_dataset(recipe.dataset, data_dir), num_images)

@@ -23,7 +23,7 @@ from smidgen.report.figures import (
 from smidgen.report.run_view import RunView
 from smidgen.report.style import BLUE, GRAY, GREEN, INK, LINE, MUTED, ORANGE, PINK
 from smidgen.runs.record import EpochRecord
-from smidgen.training.schedules import rates
+from smidgen.training.plan import rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Where a run stands after an epoch: the engine's full state and the epochs so far, in one file."""
+"""Where a run stands after an epoch, in one file; and whether an unfinished one can go on."""
 
 import json
 from collections.abc import Callable
@@ -6,11 +6,42 @@ from dataclasses import dataclass
 
 from smidgen.engines.contract import Engine
 from smidgen.errors import EngineError, RunError
+from smidgen.files import storage_errors, write_atomically
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import load_tensors, save_tensors
-from smidgen.training.results import best_index
+from smidgen.training.splits import best_index
 from smidgen.values import from_plain, to_plain
+
+DIVERGED = "diverged.json"
+"""In the folder of a run that met NaN or infinity: `{"epoch": N}`."""
+
+
+def note_divergence(folder: RunFolder, epoch: int) -> None:
+    """Write down in which epoch a run met NaN or infinity, atomically."""
+    write_atomically(folder.path / DIVERGED, json.dumps({"epoch": epoch}).encode())
+
+
+def forget_divergence(folder: RunFolder) -> None:
+    """Remove what an earlier sitting wrote down; this one will see for itself."""
+    with storage_errors(folder.path):
+        (folder.path / DIVERGED).unlink(missing_ok=True)
+
+
+def why_unfinished(folder: RunFolder) -> str:
+    """Say why a run has no result and what to do about it."""
+    try:
+        epoch = json.loads((folder.path / DIVERGED).read_bytes())["epoch"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return (
+            f"`{folder.name}` is not finished. "
+            f"Continue it with `smidgen train --resume {folder.name}`."
+        )
+    return (
+        f"`{folder.name}` diverged in epoch {epoch} (numbers not finite) and would do so again if "
+        "continued. Train with a lower `optimizer.lr`."
+    )
+
 
 BEST = "best.safetensors"
 """Full state after the best epoch so far, where the protocol selects by it."""

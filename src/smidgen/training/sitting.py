@@ -12,15 +12,19 @@ from smidgen.errors import InterruptedRunError, NonFiniteError, RunError
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import save_tensors
-from smidgen.training.checkpoints import Progress, restore_best, restore_newest, save_checkpoint
-from smidgen.training.divergence import forget_divergence, note_divergence
-from smidgen.training.evaluation import Evaluation, evaluate
+from smidgen.training.checkpoints import (
+    Progress,
+    forget_divergence,
+    note_divergence,
+    restore_best,
+    restore_newest,
+    save_checkpoint,
+)
 from smidgen.training.interrupts import StopRequest, stop_on_signal
 from smidgen.training.listener import Listener
-from smidgen.training.planning import plan
+from smidgen.training.plan import plan
 from smidgen.training.replay import write_replay
-from smidgen.training.results import best_index, result_of
-from smidgen.training.splits import ProtocolSplits
+from smidgen.training.splits import Evaluation, ProtocolSplits, best_index, evaluate, result_of
 from smidgen.training.teachers import Teachers
 
 

@@ -1,5 +1,6 @@
-"""Which images each protocol trains on, looks at after each epoch, and ends with."""
+"""Which images each protocol trains on and measures, and what a run reached on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,31 @@ import numpy as np
 from smidgen.data.dataset import Dataset, Split, split_valid
 from smidgen.errors import DataError, RecipeError
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import Protocol
+from smidgen.runs.record import ON_TEST, EpochRecord, Protocol, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a model did on a split: mean cross-entropy and the number of wrong answers."""
+
+    loss: float
+    num_errors: int
+    num_images: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images classified right."""
+        return (self.num_images - self.num_errors) / self.num_images
+
+
+def evaluate(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """Compare class scores, (N, classes), with labels, (N,); a tie goes to the lower class."""
+    scores = logits.astype(np.float64)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    losses = log_sum - shifted[np.arange(len(labels)), labels]
+    num_errors = int((scores.argmax(axis=1) != labels).sum())
+    return Evaluation(float(losses.mean()), num_errors, len(labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +114,36 @@ def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
             f"`{dataset.name}` has {dataset.num_classes} classes and the network tells "
             f"{network.num_classes} apart. Change `network.num_classes` and the last layer."
         )
+
+
+def best_index(epochs: Sequence[EpochRecord]) -> int:
+    """Return the place of the first epoch with the fewest errors."""
+    return min(range(len(epochs)), key=lambda index: epochs[index].eval_num_errors)
+
+
+def result_of(
+    epochs: Sequence[EpochRecord], splits: ProtocolSplits, chosen: int, measured: Evaluation
+) -> Result:
+    """Return what a run reached.
+
+    Args:
+        epochs: All epochs, in order.
+        splits: The protocol's splits.
+        chosen: Place of the epoch whose weights were measured.
+        measured: How they did on the split that the protocol ends with.
+    """
+    accuracies = [epoch.eval_accuracy for epoch in epochs]
+    best = best_index(epochs)
+    tail = accuracies[-5:]
+    return Result(
+        split=splits.end_name,
+        accuracy=measured.accuracy,
+        num_errors=measured.num_errors,
+        num_images=measured.num_images,
+        epoch=chosen + 1,
+        selection=ON_TEST if splits.selects_on_test else "last epoch",
+        last_accuracy=accuracies[-1],
+        mean_of_last_five=sum(tail) / len(tail),
+        best_accuracy=accuracies[best],
+        best_epoch=best + 1,
+    )

@@ -28,7 +28,7 @@ from smidgen.places import cache_folder
 from smidgen.runs.record import RESULTS_VERSION, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import load_tensors, save_tensors
-from smidgen.training.planning import shared_images
+from smidgen.training.plan import shared_images
 from smidgen.values import to_plain
 
 _ROWS = 10_000

@@ -1,19 +1,26 @@
-"""Trained runs put to use: class scores, accuracy on other images, predictions for files."""
+"""Recipes and trained runs put to use: class scores, predictions, samples, a profile."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from smidgen.data import Fit, Invert, load_dataset, read_images, read_labelled_images
+from smidgen.data.dataset import Dataset
+from smidgen.data.grid import samples_of
 from smidgen.data.images import Reading, reading_of
 from smidgen.engines.choose import choose_engine, make_engine
+from smidgen.engines.native.profile import ProfileRow, profile
 from smidgen.errors import DataError, RunError
+from smidgen.extras import require
+from smidgen.recipes.catalogue import get_recipe
+from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.divergence import why_unfinished
-from smidgen.training.evaluation import Evaluation, evaluate
+from smidgen.training.checkpoints import why_unfinished
+from smidgen.training.plan import plan
+from smidgen.training.splits import Evaluation, evaluate, splits_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +184,57 @@ def predict_images(
         first = next(iter(ranked))
         found.append(Prediction(path, first, ranked[first], ranked))
     return found
+
+
+def augmented_samples(
+    recipe_name: str, dataset: Dataset, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images as the recipe augments them in its first epoch.
+
+    Args:
+        recipe_name: A name in the catalogue.
+        dataset: Where the training images come from.
+        count: How many images.
+        seed: Decides which images and how they are changed.
+
+    Returns:
+        uint8 (count, C, H, W) before normalization, and int64 (count,) labels.
+    """
+    require("Augmenting images for a look needs", "torch")
+    import torch
+
+    from smidgen.engines.torch_engine import augmented
+
+    recipe = get_recipe(recipe_name).replace(batch_size=count)
+    images, labels = samples_of(dataset.train, dataset.num_classes, count, seed)
+    planned = plan(recipe.replace(clean_epochs=0), seed, 1, [], len(images))
+    rows = planned.rows(0)
+    chosen = torch.from_numpy(images)
+    # the plan's rows are used in the order of the samples, which keeps the classes together
+    changed = augmented(chosen, planned, rows)
+    pixels = (changed.clamp(0.0, 1.0) * 255).round().to(torch.uint8)
+    return pixels.numpy(), labels
+
+
+def profile_recipe(recipe: Recipe, dataset: Dataset, num_images: int) -> list[ProfileRow]:
+    """Return where the first epoch's time goes on one thread, by layer and kind of work.
+
+    Args:
+        recipe: What is trained; its seed is 1.
+        dataset: Where the images come from.
+        num_images: How many of its training images the epoch has; all if there are fewer.
+
+    Raises:
+        CompilerError: No C compiler.
+        DataError: The images do not fit the network, or `num_images` is below 1.
+    """
+    if num_images < 1:
+        raise DataError(f"`num_images` must be at least 1, not {num_images}.")
+    train = splits_for("final", recipe, dataset).train
+    images, labels = train.images[:num_images], train.labels[:num_images]
+    planned = plan(recipe, 1, 1, [], len(images))
+    if recipe.distillation is not None:  # what teachers say does not change the time
+        shape = (len(planned.order), dataset.num_classes)
+        targets = np.full(shape, 1 / dataset.num_classes, np.float32)
+        planned = replace(planned, targets=targets)
+    return profile(recipe.network, recipe, images, labels, planned)
