@@ -20,9 +20,10 @@ help: ## Show this list
 train: $(BIN)/.ready ## Set up, train the default recipe on MNIST, show the result, write its page
 	@$(BIN)/smidgen train --or-stripes --report
 
+# Tests that share an expensive fixture are marked as a group, which one process runs.
 test: $(BIN)/.ready-dev ## Set up, run every check and the fast tests
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup
 
 check: $(BIN)/.ready-dev ## Format, lint, import order and types only
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check

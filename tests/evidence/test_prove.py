@@ -23,6 +23,8 @@ from smidgen.work.jobs import EpochDone, Failed, Finished, Message, Started
 
 GUARD_SECONDS = 120
 
+pytestmark = pytest.mark.xdist_group("prove")
+
 
 class Heard:
     """Remembers what a proof told."""

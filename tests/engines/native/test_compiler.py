@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -261,12 +262,13 @@ def test_killed_process_does_not_stop_the_next(
     """After kill -9 in the middle of compiling, the next process compiles and tidies up."""
     path, count = counting_compiler
     begun, proceed = tmp_path / "begun", tmp_path / "proceed"
-    os.mkfifo(begun)
     os.mkfifo(proceed)
     script = path.read_text()
     path.write_text(script.replace("exec", f"echo x > '{begun}'; read line < '{proceed}'\nexec"))
     child = start_compiling(path)
-    begun.read_text()  # returns once the compiler runs
+    while not begun.exists():
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.01)
     child.kill()
     child.communicate(timeout=60)
     proceed.write_text("x\n")  # lets the orphaned compiler end
@@ -428,8 +430,8 @@ def start_compiling(compiler: Path) -> subprocess.Popen[str]:
         "import pathlib\n"
         "from smidgen.engines.native import build\n"
         f"build.HEADER_FOLDER = pathlib.Path({str(module.HEADER_FOLDER)!r})\n"
-        f"options = compiler.CompileOptions(compiler={str(compiler)!r})\n"
-        f"print(compiler.compile_library({SOURCE!r}, options))"
+        f"options = build.CompileOptions(compiler={str(compiler)!r})\n"
+        f"print(build.compile_library({SOURCE!r}, options))"
     )
     return subprocess.Popen(
         [sys.executable, "-c", script],
