@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from smidgen.cli.tables import percent
-from smidgen.engines.choose import num_cores
+from smidgen.cores import num_cores
 from smidgen.evidence.prove import ProveListener
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder

@@ -1,10 +1,10 @@
 """Which engine runs a recipe, and making it."""
 
-import os
 from typing import Literal
 
 import numpy as np
 
+from smidgen.cores import num_cores
 from smidgen.engines.contract import Engine
 from smidgen.errors import EngineError
 from smidgen.extras import is_installed, require
@@ -46,13 +46,6 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
 def default_threads() -> int:
     """Return how many threads a single run gets: the cores of this machine, at most four."""
     return min(num_cores(), _MOST_THREADS)
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_engine(

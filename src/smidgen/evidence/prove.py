@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from smidgen.cores import num_cores
 from smidgen.data.dataset import Dataset
-from smidgen.engines.choose import EngineChoice, num_cores
+from smidgen.engines.choose import EngineChoice
 from smidgen.errors import InterruptedRunError, RunError
 from smidgen.evidence.limits import promised_target
 from smidgen.evidence.proof import Proof, SeedFailure

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smidgen.cores import num_cores
 from smidgen.data.dataset import Dataset, Split
-from smidgen.engines.choose import num_cores
 from smidgen.errors import InterruptedRunError, SearchError
 from smidgen.files import locked
 from smidgen.network.layers import Dense, Flatten, GlobalAvgPool
