@@ -1,0 +1,262 @@
+"""An integer network as one C99 header: no library, no allocation, no runtime."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from smidgen.ship.arena import Arena, plan_arena
+from smidgen.ship.integer import IMAGE, IntegerNetwork, Stage
+
+_LINE_COLUMNS = 100
+_FAR = 0xFFFF
+"""What stands for the image, or the scores, where a place in the arena is expected."""
+_FLAGS = {"padded", "separable", "each", "sum", "pool_padded", "largest", "linear", "relu", "offset"}
+_FLAGS |= {"last"}
+"""Fields that are asked for and never counted with: they share a byte."""
+_RELU, _LINEAR, _SLOPES = "relu", "linear", "slopes"
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A network's numbers in the order that the C code reads them.
+
+    Args:
+        weights: int8; of a separable stage first the depthwise ones.
+        numbers: int16: for each output channel the bias, then the factor below 0 if the stage has
+            slopes, then the offset if it has offsets.
+        factors: For each output channel the factor and the shift; uint8 unless a factor is not.
+        depthwise_bias: int32, one for each gathered channel, or empty where all are halves.
+    """
+
+    weights: tuple[int, ...]
+    numbers: tuple[int, ...]
+    factors: tuple[int, ...]
+    depthwise_bias: tuple[int, ...]
+
+    @property
+    def factor_type(self) -> str:
+        """The C type of the factors."""
+        return "uint8_t" if all(0 <= factor <= 255 for factor in self.factors) else "int16_t"
+
+
+def activation_of(stage: Stage) -> str:
+    """Tell whether a stage has slopes of its own, or is a ReLU, or linear."""
+    if stage.negative == stage.positive:
+        return _LINEAR
+    return _SLOPES if any(stage.negative) else _RELU
+
+
+def tables_of(network: IntegerNetwork) -> Tables:
+    """Lay out a network's numbers."""
+    weights: list[int] = []
+    numbers: list[int] = []
+    factors: list[int] = []
+    biases: list[int] = []
+    for stage in network.stages:
+        if stage.depthwise is not None:
+            weights += stage.depthwise.weights
+            biases += stage.depthwise.bias
+        weights += stage.weights
+        for channel in range(stage.out_channels):
+            numbers.append(stage.bias[channel])
+            if activation_of(stage) == _SLOPES:
+                numbers.append(stage.negative[channel])
+            if stage.offset:
+                numbers.append(stage.offset[channel])
+            factors += (stage.positive[channel], stage.shift[channel])
+    halves = all(
+        bias == 1 << stage.depthwise.shift >> 1
+        for stage in network.stages
+        if stage.depthwise is not None
+        for bias in stage.depthwise.bias
+    )
+    return Tables(tuple(weights), tuple(numbers), tuple(factors), () if halves else tuple(biases))
+
+
+def stage_fields(network: IntegerNetwork, stage: Stage, arena: Arena) -> dict[str, int]:
+    """Return what the kernels must know of a stage."""
+    is_last = stage is network.last
+    channels, height, width = network.shape_of(stage.inputs[0])
+    pool = stage.pool
+    adds_up = is_last and pool is not None and pool.kind == "sum"
+    if adds_up:  # scores are sums over positions, whatever the order
+        pool = None
+    rows, columns = stage.positions if adds_up else stage.size
+    source = stage.inputs[0]
+    spatial = stage.kernel[0] * stage.kernel[1]
+    places = [_FAR if index == IMAGE else arena.offsets[index] for index in stage.inputs]
+    pixel = 0 if is_last else network.shapes[stage.output][0]
+    activation = activation_of(stage)
+    return {
+        "from": places[0],
+        "to": 0 if is_last else arena.offsets[stage.output] + stage.first_channel,
+        "second": places[-1],
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "positions_y": stage.positions[0],
+        "positions_x": stage.positions[1],
+        "rows": rows,
+        "columns": columns,
+        "outputs": stage.out_channels,
+        "pixel": pixel,
+        "kernel_y": stage.kernel[0],
+        "kernel_x": stage.kernel[1],
+        "step": stage.stride[0],
+        "before_y": stage.before[0],
+        "before_x": stage.before[1],
+        "padded": int(_reaches_out(stage, (height, width))),
+        "taps": {
+            "window": spatial * channels,
+            "separable": channels,
+            "each": spatial,
+            "sum": len(stage.inputs),
+        }[stage.gather],
+        "separable": int(stage.gather == "separable"),
+        "each": int(stage.gather == "each"),
+        "sum": int(stage.gather == "sum"),
+        "depthwise_shift": stage.depthwise.shift if stage.depthwise else 0,
+        "shift_a": stage.shift_a,
+        "last_shift": stage.pool_shift,
+        "pool_y": pool.kernel[0] if pool else 1,
+        "pool_x": pool.kernel[1] if pool else 1,
+        "pool_step": pool.stride[0] if pool else 1,
+        "pool_before_y": pool.before[0] if pool else 0,
+        "pool_before_x": pool.before[1] if pool else 0,
+        "pool_padded": int(pool is not None and _pool_reaches_out(stage)),
+        "largest": int(pool is not None and pool.kind == "max"),
+        "linear": int(activation == _LINEAR),
+        "relu": int(activation == _RELU),
+        "offset": int(bool(stage.offset)),
+        "numbers": 1 + (activation == _SLOPES) + bool(stage.offset),
+        "last": int(is_last),
+        "image": int(source == IMAGE),
+    }
+
+
+def _reaches_out(stage: Stage, size: tuple[int, int]) -> bool:
+    return any(
+        stage.before[axis] > 0
+        or (stage.positions[axis] - 1) * stage.stride[axis] + stage.kernel[axis] > size[axis]
+        for axis in range(2)
+    )
+
+
+def _pool_reaches_out(stage: Stage) -> bool:
+    pool = stage.pool
+    assert pool is not None
+    return any(
+        pool.before[axis] > 0
+        or (stage.size[axis] - 1) * pool.stride[axis] + pool.kernel[axis] > stage.positions[axis]
+        for axis in range(2)
+    )
+
+
+def header(network: IntegerNetwork, prefix: str, fast: bool = False) -> str:
+    """Print a network as one C header.
+
+    Args:
+        network: What to print.
+        prefix: What all names begin with, as `digit` or `smidgen_500`.
+        fast: Whether the code is laid out for speed and not for the smallest flash.
+    """
+    arena = plan_arena(network)
+    tables = tables_of(network)
+    rows = [stage_fields(network, stage, arena) for stage in network.stages]
+    body = _small(rows)
+    gathered = max(
+        (row["channels"] * row["pool_y"] * row["pool_x"] for row in rows if row["separable"]),
+        default=1,
+    )
+    constants = {
+        "ARENA_BYTES": max(arena.num_bytes, 1),
+        "CLASSES": len(network.class_names),
+        "CHANNELS": network.input_shape[0],
+        "HEIGHT": network.input_shape[1],
+        "WIDTH": network.input_shape[2],
+        "NUM_STAGES": len(rows),
+        "GATHERED": gathered,
+        "PAD_BYTE": network.pad_byte,
+        "IMAGE": f"0x{_FAR:x}",
+    }
+    text = "\n".join(
+        [
+            _top(network),
+            *(f"#define NAME_{name} {number}" for name, number in constants.items()),
+            "",
+            _resource("frame.h"),
+            _array("int8_t", "NAME_weights", tables.weights),
+            _array("int16_t", "NAME_numbers", tables.numbers),
+            f"typedef {tables.factor_type} NAME_factor;",
+            _array("NAME_factor", "NAME_factors", tables.factors),
+            body,
+        ]
+    )
+    return renamed(text, prefix) + f"\n#endif /* {prefix.upper()}_H */\n"
+
+
+def renamed(text: str, prefix: str) -> str:
+    """Give all names of a text their prefix; macros get it in capitals."""
+    text = re.sub(r"NAME(?=_[A-Z])", prefix.upper(), text)
+    return text.replace("NAME", prefix)
+
+
+def _top(network: IntegerNetwork) -> str:
+    source = "".join(f"\n   {key}: {text}" for key, text in network.source.items())
+    classes = ", ".join(network.class_names)
+    return (
+        f"/* An image classifier in plain integers.{source}\n   classes: {classes} */\n"
+        "#ifndef NAME_H\n#define NAME_H\n#include <stdint.h>\n"
+    )
+
+
+def _small(rows: Sequence[Mapping[str, int]]) -> str:
+    """Print the loop over stages; fields that are equal in all stages become numbers."""
+    constant = {key: rows[0][key] for key in rows[0] if len({row[key] for row in rows}) == 1}
+    text = _resource("small.c")
+    used = list(dict.fromkeys(re.findall(r"@(\w+)", text)))
+    fields = [key for key in used if key not in constant]
+    wide = [key for key in fields if max(row[key] for row in rows) > 255]
+    fields = wide + [key for key in fields if key not in wide]
+    flags = [key for key in fields if key in _FLAGS]
+    plain = [key for key in fields if key not in flags]
+    declared = [f"    {'uint16_t' if key in wide else 'uint8_t'} {key};" for key in plain]
+    if flags:
+        declared.append(f"    {'uint8_t' if len(flags) <= 8 else 'uint16_t'} flags;")
+    lines = ["typedef struct {", *declared, "} NAME_stage;", ""]
+    lines.append("static const NAME_stage NAME_stages[NAME_NUM_STAGES] NAME_IN_FLASH = {")
+    for row in rows:
+        values = [str(row[key]) for key in plain]
+        if flags:
+            values.append(str(sum(row[key] << bit for bit, key in enumerate(flags))))
+        lines.append(f"    {{{', '.join(values)}}},")
+    lines += ["};", ""]
+    legend = ", ".join(f"{1 << bit} {key}" for bit, key in enumerate(flags))
+    if flags:
+        lines.insert(0, f"/* flags: {legend} */")
+
+    def place(match: re.Match[str]) -> str:
+        key = match[1]
+        if key in constant:
+            return str(constant[key])
+        return f"(s->flags & {1 << flags.index(key)})" if key in flags else f"s->{key}"
+
+    return "\n".join(lines) + re.sub(r"@(\w+)", place, text)
+
+
+def _array(kind: str, name: str, numbers: Sequence[int]) -> str:
+    lines, line = [], "   "
+    for number in numbers:
+        piece = f" {number},"
+        if len(line) + len(piece) > _LINE_COLUMNS:
+            lines.append(line)
+            line = "   "
+        line += piece
+    return "\n".join(
+        [f"static const {kind} {name}[{len(numbers)}] NAME_IN_FLASH = {{", *lines, line, "};"]
+    )
+
+
+def _resource(name: str) -> str:
+    return files("smidgen.ship").joinpath(name).read_text(encoding="utf-8")
