@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from smidgen.ship.arena import Arena, plan_arena
+from smidgen.ship.c_fast import fast_text
+from smidgen.ship.c_text import array_text, resource
 from smidgen.ship.integer import IMAGE, IntegerNetwork, Stage
 
-_LINE_COLUMNS = 100
 _FAR = 0xFFFF
 """What stands for the image, or the scores, where a place in the arena is expected."""
 _FLAGS = {"padded", "separable", "each", "sum", "pool_padded", "largest", "linear", "relu", "offset"}
@@ -162,9 +162,7 @@ def header(network: IntegerNetwork, prefix: str, fast: bool = False) -> str:
         fast: Whether the code is laid out for speed and not for the smallest flash.
     """
     arena = plan_arena(network)
-    tables = tables_of(network)
     rows = [stage_fields(network, stage, arena) for stage in network.stages]
-    body = _small(rows)
     gathered = max(
         (row["channels"] * row["pool_y"] * row["pool_x"] for row in rows if row["separable"]),
         default=1,
@@ -185,15 +183,24 @@ def header(network: IntegerNetwork, prefix: str, fast: bool = False) -> str:
             _top(network),
             *(f"#define NAME_{name} {number}" for name, number in constants.items()),
             "",
-            _resource("frame.h"),
-            _array("int8_t", "NAME_weights", tables.weights),
-            _array("int16_t", "NAME_numbers", tables.numbers),
-            f"typedef {tables.factor_type} NAME_factor;",
-            _array("NAME_factor", "NAME_factors", tables.factors),
-            body,
+            resource("frame.h"),
+            fast_text(network.stages, rows) if fast else _tables_text(network) + _small(rows),
         ]
     )
     return renamed(text, prefix) + f"\n#endif /* {prefix.upper()}_H */\n"
+
+
+def _tables_text(network: IntegerNetwork) -> str:
+    tables = tables_of(network)
+    return "\n".join(
+        [
+            array_text("int8_t", "NAME_weights", tables.weights),
+            array_text("int16_t", "NAME_numbers", tables.numbers),
+            f"typedef {tables.factor_type} NAME_factor;",
+            array_text("NAME_factor", "NAME_factors", tables.factors),
+            "",
+        ]
+    )
 
 
 def renamed(text: str, prefix: str) -> str:
@@ -214,7 +221,7 @@ def _top(network: IntegerNetwork) -> str:
 def _small(rows: Sequence[Mapping[str, int]]) -> str:
     """Print the loop over stages; fields that are equal in all stages become numbers."""
     constant = {key: rows[0][key] for key in rows[0] if len({row[key] for row in rows}) == 1}
-    text = _resource("small.c")
+    text = resource("small.c")
     used = list(dict.fromkeys(re.findall(r"@(\w+)", text)))
     fields = [key for key in used if key not in constant]
     wide = [key for key in fields if max(row[key] for row in rows) > 255]
@@ -243,20 +250,3 @@ def _small(rows: Sequence[Mapping[str, int]]) -> str:
         return f"(s->flags & {1 << flags.index(key)})" if key in flags else f"s->{key}"
 
     return "\n".join(lines) + re.sub(r"@(\w+)", place, text)
-
-
-def _array(kind: str, name: str, numbers: Sequence[int]) -> str:
-    lines, line = [], "   "
-    for number in numbers:
-        piece = f" {number},"
-        if len(line) + len(piece) > _LINE_COLUMNS:
-            lines.append(line)
-            line = "   "
-        line += piece
-    return "\n".join(
-        [f"static const {kind} {name}[{len(numbers)}] NAME_IN_FLASH = {{", *lines, line, "};"]
-    )
-
-
-def _resource(name: str) -> str:
-    return files("smidgen.ship").joinpath(name).read_text(encoding="utf-8")

@@ -29,6 +29,7 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
     for (number = 0; number < NAME_CLASSES; number++) scores[number] = 0;
     for (number = 0; number < NAME_NUM_STAGES; number++, s++) {
         NAME_LOAD_STAGE(s)
+        /* one stage */
         const uint8_t *map = @from == NAME_IMAGE ? image : NAME_arena + @from;
         const int sign = @from == NAME_IMAGE ? 0 : 0x80;
         const int8_t *depthwise = next, *w = next;
@@ -68,7 +69,7 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
                             else if (@sum)
                                 for (c = 0; c < 2; c++)
                                     a += (int32_t)(int8_t)NAME_arena[(c ? @second : @from) + o +
-                                             (row * @columns + column) * @outputs] *
+                                             ((y + i) * @width + x + j) * @channels] *
                                          NAME_READ8(w + c);
                             else
                                 a = NAME_dot(s, @each ? map + o : map, sign, w,
@@ -94,6 +95,7 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
                 }
             }
         next = w, numbers = v, factors = f;
+        /* end */
     }
     for (number = 1; number < NAME_CLASSES; number++)
         if (scores[number] > scores[best]) best = number;
