@@ -106,7 +106,9 @@ def _lead(network: IntegerNetwork, stage: Stage, earlier: int) -> int:
     """
     channels, _, width = network.shapes[earlier]
     rows, columns = stage.size
-    firsts = [[_first_cell(stage, axis, place) for place in range(stage.size[axis])] for axis in (0, 1)]
+    firsts = [
+        [_first_cell(stage, axis, place) for place in range(stage.size[axis])] for axis in (0, 1)
+    ]
 
     def lowest(row: int, column: int) -> int:
         return (firsts[0][row] * width + firsts[1][column]) * channels
@@ -130,8 +132,11 @@ def _first_cell(stage: Stage, axis: int, place: int) -> int:
 
 
 class _Search:
-    """Offsets by branch and bound: values are placed one after another, each as low as it can be
-    beside or over some value that was placed before it."""
+    """Offsets by branch and bound.
+
+    Values are placed one after another, each touching one that was placed before it, or as far
+    over it as it may be.
+    """
 
     def __init__(self, sizes: Sequence[int], rules: Sequence[_Overlap]) -> None:
         self.sizes, self.rules = sizes, rules
@@ -153,7 +158,10 @@ class _Search:
             self.best = [placed[number] for number in range(len(self.sizes))]
             return
         number = len(placed)  # in the order they are made: neighbors in time touch each other
-        for offset in sorted(self.candidates(number, placed), key=lambda at: max(high, at + self.sizes[number]) - min(low, at)):
+        for offset in sorted(
+            self.candidates(number, placed),
+            key=lambda at: max(high, at + self.sizes[number]) - min(low, at),
+        ):
             if self.fits(number, offset, placed):
                 self.place(
                     {**placed, number: offset},
@@ -188,7 +196,9 @@ class _Search:
             ends_above = placed[other] + self.sizes[other] <= offset
             if ends_below or ends_above:
                 continue
-            earlier, later = (placed[other], offset) if rule.later == number else (offset, placed[other])
+            earlier, later = (
+                (placed[other], offset) if rule.later == number else (offset, placed[other])
+            )
             if rule.lead is None or later > earlier - rule.lead:
                 return False
         return True

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,21 +133,25 @@ def _deepest(folder: Path, core: Core) -> int:
     for line in (folder / "network.su").read_text().splitlines():
         place, size, _ = line.split("\t")
         own[place.rpartition(":")[2].split(".")[0]] = int(size)
-    code = _call([f"{core.tools}objdump", "-dr", "network.o"], folder)
-    calls: dict[str, set[str]] = {name: set() for name in own}
-    current = ""
-    for line in code.splitlines():
-        if match := re.match(r"[0-9a-f]+ <([\w.]+)>:", line):
-            current = match[1].split(".")[0]
-        elif current in calls:
-            for name in re.findall(r"\b(?:bl|jal|jalr|call|auipc|R_\w+)\b.*?([A-Za-z_]\w*)", line):
-                if name in own and name != current:
-                    calls[current].add(name)
+    calls = _calls(_call([f"{core.tools}objdump", "-dr", "network.o"], folder), own)
 
     def deepest(name: str) -> int:
         return own[name] + max((deepest(callee) for callee in calls[name]), default=0)
 
     return deepest("classify")
+
+
+def _calls(code: str, known: Collection[str]) -> dict[str, set[str]]:
+    """Return which known functions each one names in its relocations, from a disassembly."""
+    calls: dict[str, set[str]] = {name: set() for name in known}
+    current = ""
+    for line in code.splitlines():
+        if match := re.match(r"[0-9a-f]+ <([\w.]+)>:", line):
+            current = match[1].split(".")[0]
+            continue
+        named = set(re.findall(r"[A-Za-z_]\w*", line)) & set(known) - {current}
+        calls.get(current, set()).update(named)
+    return calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +200,7 @@ def emulate(
             "-DCLASSIFY=classify",
         ]
         (folder / "main.c").write_text(
-            "int classify(const unsigned char image[], int scores[]);\n"
-            + resource("bare_metal.c"),
+            "int classify(const unsigned char image[], int scores[]);\n" + resource("bare_metal.c"),
             encoding="utf-8",
         )
         flags = [*core.flags, "-O2" if fast else "-Os", "-ffreestanding", "-nostdlib"]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from smidgen.ship.c_text import array_text, resource
+from smidgen.ship.c_text import array_text, resource, with_halves
 from smidgen.ship.integer import Stage
 
 _OUTPUTS = 4
@@ -54,7 +54,9 @@ class _Printer:
     def plain_text(self) -> str:
         """Print a stage that is rare by the small form's loop, with its own sizes."""
         n, stage, row = self.number, self.stage, self.row
-        source = resource("small.c")
+        own = list(stage.depthwise.weights) if stage.depthwise else []
+        starts = list(stage.depthwise.bias) if stage.depthwise else []
+        source = with_halves(resource("small.c"), not starts, f"NAME_starts{n}")
         dot = source[source.index("/* The dot product") : source.index("NAME_API")]
         start, end = source.index("/* one stage */"), source.index("/* end */")
         body = re.sub(r"^    ", "", source[start:end], flags=re.MULTILINE)
@@ -64,17 +66,18 @@ class _Printer:
             numbers += [stage.negative[channel]] if not (row["linear"] or row["relu"]) else []
             numbers += [stage.offset[channel]] if stage.offset else []
             factors += [stage.positive[channel], stage.shift[channel]]
-        own = list(stage.depthwise.weights) if stage.depthwise else []
         text = "\n".join(
             [
                 array_text("int8_t", f"NAME_weights{n}", [*own, *stage.weights]),
                 array_text("int16_t", f"NAME_numbers{n}", numbers),
                 array_text("int16_t", f"NAME_factors{n}", factors),
+                *([array_text("int32_t", f"NAME_starts{n}", starts)] if starts else []),
                 dot.replace("const NAME_stage *s, ", "").replace("    (void)s;\n", ""),
                 f"static void NAME_stage{n}(const uint8_t image[], int32_t scores[]) {{",
                 f"    const int8_t *next = NAME_weights{n};",
                 f"    const int16_t *numbers = NAME_numbers{n};",
                 f"    const int16_t *factors = NAME_factors{n};",
+                *([f"    const int32_t *start = NAME_starts{n};"] if starts else []),
                 "    " + body.rstrip(),
                 "    (void)next, (void)numbers, (void)factors, (void)image, (void)scores;",
                 "}",
@@ -166,11 +169,9 @@ class _Printer:
         row, n = self.row, self.number
         pad = "NAME_PAD_BYTE" if row["image"] else "0"
         width, channels = row["width"], row["channels"]
+        taps = row["kernel_y"] * row["kernel_x"]
         shift = self.stage.depthwise.shift if self.stage.depthwise else 0
-        if row["image"]:
-            outside = f"a += {pad} * w[i * {row['kernel_x']} + j];"
-        else:
-            outside = ""
+        outside = f"a += {pad} * w[i * {row['kernel_x']} + j];" if row["image"] else ""
         test = f"(unsigned)(y + i) < {row['height']}u && (unsigned)(x + j) < {width}u"
         cell = f"p[((y + i) * {width} + x + j) * {channels}]"
         inside = f"a += {cell} * w[i * {row['kernel_x']} + j];"
@@ -191,7 +192,7 @@ class _Printer:
                 "        }",
             ]
         limits = [
-            f"    const int top = y < 0 ? -y : 0, left = x < 0 ? -x : 0;",
+            "    const int top = y < 0 ? -y : 0, left = x < 0 ? -x : 0;",
             f"    const int bottom = y + {row['kernel_y']} > {row['height']} ? {row['height']} - y"
             f" : {row['kernel_y']};",
             f"    const int right = x + {row['kernel_x']} > {width} ? {width} - x"
@@ -202,7 +203,7 @@ class _Printer:
             f"    const int8_t *w = NAME_depthwise{n};",
             *([] if row["image"] else limits),
             "    int c, i, j;",
-            f"    for (c = 0; c < {channels}; c++, p++, w += {row['kernel_y'] * row['kernel_x']}) {{",
+            f"    for (c = 0; c < {channels}; c++, p++, w += {taps}) {{",
             f"        int32_t a = {start};",
             *loop,
             f"        *d++ = (NAME_wide)(a >> {shift});",
@@ -212,7 +213,7 @@ class _Printer:
 
     def stage_text(self) -> list[str]:
         row, n = self.row, self.number
-        step_y = row["pool_step"] * row["step"]
+        step_y, step_x = (row[f"pool_step_{axis}"] * row["step"] for axis in "yx")
         kind = "uint8_t" if row["image"] else "int8_t"
         source = "image" if row["image"] else f"(const int8_t *)NAME_arena + {row['from']}"
         lines = [f"static void NAME_stage{n}(const uint8_t image[], int32_t scores[]) {{"]
@@ -236,7 +237,7 @@ class _Printer:
             body += self.gather_lines()
         else:
             body.append(
-                f"const {kind} *p = map + (row * {step_y} * {row['width']} + column * {step_y}) * "
+                f"const {kind} *p = map + (row * {step_y} * {row['width']} + column * {step_x}) * "
                 f"{row['channels']};"
             )
         whole, rest = divmod(row["outputs"], _OUTPUTS)
@@ -257,8 +258,8 @@ class _Printer:
         row, n = self.row, self.number
         pooled = row["pool_y"] * row["pool_x"] > 1
         width, channels, step = row["width"], row["channels"], row["step"]
-        y = f"(row * {row['pool_step']} + i)" if pooled else "row"
-        x = f"(column * {row['pool_step']} + j)" if pooled else "column"
+        y = f"(row * {row['pool_step_y']} + i)" if pooled else "row"
+        x = f"(column * {row['pool_step_x']} + j)" if pooled else "column"
         target = f"gathered + (i * {row['pool_x']} + j) * {channels}" if pooled else "gathered"
         y = y if step == 1 else f"{y} * {step}"
         x = x if step == 1 else f"{x} * {step}"

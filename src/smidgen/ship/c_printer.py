@@ -1,17 +1,27 @@
 """An integer network as one C99 header: no library, no allocation, no runtime."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from smidgen.ship.arena import Arena, plan_arena
 from smidgen.ship.c_fast import fast_text
-from smidgen.ship.c_text import array_text, resource
+from smidgen.ship.c_text import array_text, resource, with_halves
 from smidgen.ship.integer import IMAGE, IntegerNetwork, Stage
 
 _FAR = 0xFFFF
 """What stands for the image, or the scores, where a place in the arena is expected."""
-_FLAGS = {"padded", "separable", "each", "sum", "pool_padded", "largest", "linear", "relu", "offset"}
+_FLAGS = {
+    "padded",
+    "separable",
+    "each",
+    "sum",
+    "pool_padded",
+    "largest",
+    "linear",
+    "relu",
+    "offset",
+}
 _FLAGS |= {"last"}
 """Fields that are asked for and never counted with: they share a byte."""
 _RELU, _LINEAR, _SLOPES = "relu", "linear", "slopes"
@@ -78,60 +88,60 @@ def stage_fields(network: IntegerNetwork, stage: Stage, arena: Arena) -> dict[st
     """Return what the kernels must know of a stage."""
     is_last = stage is network.last
     channels, height, width = network.shape_of(stage.inputs[0])
-    pool = stage.pool
-    adds_up = is_last and pool is not None and pool.kind == "sum"
-    if adds_up:  # scores are sums over positions, whatever the order
-        pool = None
-    rows, columns = stage.positions if adds_up else stage.size
-    source = stage.inputs[0]
-    spatial = stage.kernel[0] * stage.kernel[1]
     places = [_FAR if index == IMAGE else arena.offsets[index] for index in stage.inputs]
-    pixel = 0 if is_last else network.shapes[stage.output][0]
+    spatial = stage.kernel[0] * stage.kernel[1]
+    taps = {"window": spatial * channels, "separable": channels, "each": spatial}
     activation = activation_of(stage)
     return {
         "from": places[0],
-        "to": 0 if is_last else arena.offsets[stage.output] + stage.first_channel,
         "second": places[-1],
+        "to": 0 if is_last else arena.offsets[stage.output] + stage.first_channel,
         "height": height,
         "width": width,
         "channels": channels,
-        "positions_y": stage.positions[0],
-        "positions_x": stage.positions[1],
-        "rows": rows,
-        "columns": columns,
         "outputs": stage.out_channels,
-        "pixel": pixel,
+        "pixel": 0 if is_last else network.shapes[stage.output][0],
         "kernel_y": stage.kernel[0],
         "kernel_x": stage.kernel[1],
         "step": stage.stride[0],
         "before_y": stage.before[0],
         "before_x": stage.before[1],
         "padded": int(_reaches_out(stage, (height, width))),
-        "taps": {
-            "window": spatial * channels,
-            "separable": channels,
-            "each": spatial,
-            "sum": len(stage.inputs),
-        }[stage.gather],
+        "taps": taps.get(stage.gather, len(stage.inputs)),
         "separable": int(stage.gather == "separable"),
         "each": int(stage.gather == "each"),
         "sum": int(stage.gather == "sum"),
         "depthwise_shift": stage.depthwise.shift if stage.depthwise else 0,
         "shift_a": stage.shift_a,
         "last_shift": stage.pool_shift,
-        "pool_y": pool.kernel[0] if pool else 1,
-        "pool_x": pool.kernel[1] if pool else 1,
-        "pool_step": pool.stride[0] if pool else 1,
-        "pool_before_y": pool.before[0] if pool else 0,
-        "pool_before_x": pool.before[1] if pool else 0,
-        "pool_padded": int(pool is not None and _pool_reaches_out(stage)),
-        "largest": int(pool is not None and pool.kind == "max"),
+        **_pool_fields(stage, is_last),
         "linear": int(activation == _LINEAR),
         "relu": int(activation == _RELU),
         "offset": int(bool(stage.offset)),
         "numbers": 1 + (activation == _SLOPES) + bool(stage.offset),
         "last": int(is_last),
-        "image": int(source == IMAGE),
+        "image": int(stage.inputs[0] == IMAGE),
+    }
+
+
+def _pool_fields(stage: Stage, is_last: bool) -> dict[str, int]:
+    pool = stage.pool
+    if is_last and pool is not None and pool.kind == "sum":
+        pool = None  # scores are sums over positions, whatever the order
+    rows, columns = stage.positions if pool is None else stage.size
+    return {
+        "positions_y": stage.positions[0],
+        "positions_x": stage.positions[1],
+        "rows": rows,
+        "columns": columns,
+        "pool_y": pool.kernel[0] if pool else 1,
+        "pool_x": pool.kernel[1] if pool else 1,
+        "pool_step_y": pool.stride[0] if pool else 1,
+        "pool_step_x": pool.stride[1] if pool else 1,
+        "pool_before_y": pool.before[0] if pool else 0,
+        "pool_before_x": pool.before[1] if pool else 0,
+        "pool_padded": int(pool is not None and _pool_reaches_out(stage)),
+        "largest": int(pool is not None and pool.kind == "max"),
     }
 
 
@@ -184,21 +194,23 @@ def header(network: IntegerNetwork, prefix: str, fast: bool = False) -> str:
             *(f"#define NAME_{name} {number}" for name, number in constants.items()),
             "",
             resource("frame.h"),
-            fast_text(network.stages, rows) if fast else _tables_text(network) + _small(rows),
+            fast_text(network.stages, rows) if fast else _small_form(network, rows),
         ]
     )
     return renamed(text, prefix) + f"\n#endif /* {prefix.upper()}_H */\n"
 
 
-def _tables_text(network: IntegerNetwork) -> str:
+def _small_form(network: IntegerNetwork, rows: Sequence[Mapping[str, int]]) -> str:
     tables = tables_of(network)
+    starts = [array_text("int32_t", "NAME_starts", tables.depthwise_bias)]
     return "\n".join(
         [
+            *(starts if tables.depthwise_bias else []),
             array_text("int8_t", "NAME_weights", tables.weights),
             array_text("int16_t", "NAME_numbers", tables.numbers),
             f"typedef {tables.factor_type} NAME_factor;",
             array_text("NAME_factor", "NAME_factors", tables.factors),
-            "",
+            _small(rows, not tables.depthwise_bias),
         ]
     )
 
@@ -218,35 +230,48 @@ def _top(network: IntegerNetwork) -> str:
     )
 
 
-def _small(rows: Sequence[Mapping[str, int]]) -> str:
-    """Print the loop over stages; fields that are equal in all stages become numbers."""
-    constant = {key: rows[0][key] for key in rows[0] if len({row[key] for row in rows}) == 1}
-    text = resource("small.c")
-    used = list(dict.fromkeys(re.findall(r"@(\w+)", text)))
-    fields = [key for key in used if key not in constant]
-    wide = [key for key in fields if max(row[key] for row in rows) > 255]
-    fields = wide + [key for key in fields if key not in wide]
-    flags = [key for key in fields if key in _FLAGS]
-    plain = [key for key in fields if key not in flags]
-    declared = [f"    {'uint16_t' if key in wide else 'uint8_t'} {key};" for key in plain]
+def _small(rows: Sequence[Mapping[str, int]], are_halves: bool) -> str:
+    """Print the loop over stages, and their table.
+
+    Fields that are equal in all stages become numbers, and fields that are equal to each other
+    become one.
+    """
+    text = with_halves(resource("small.c"), are_halves, "NAME_starts")
+    stands_for: dict[str, str] = {}
+    fields: dict[tuple[bool, tuple[int, ...]], str] = {}
+    for key in dict.fromkeys(re.findall(r"@(\w+)", text)):
+        column = tuple(row[key] for row in rows)
+        if len(set(column)) == 1:
+            stands_for[key] = str(column[0])
+        else:
+            stands_for[key] = fields.setdefault((key in _FLAGS, column), key)
+    kept = list(fields.values())
+    flags = [key for key in kept if key in _FLAGS]
+    wide = [key for key in kept if max(row[key] for row in rows) > 255]
+    plain = wide + [key for key in kept if key not in wide and key not in flags]
+
+    def place(match: re.Match[str]) -> str:
+        key = stands_for[match[1]]
+        if key.isdigit():
+            return key
+        return f"(s->flags & {1 << flags.index(key)})" if key in flags else f"s->{key}"
+
+    return _stage_table(rows, plain, wide, flags) + re.sub(r"@(\w+)", place, text)
+
+
+def _stage_table(
+    rows: Sequence[Mapping[str, int]], plain: list[str], wide: list[str], flags: list[str]
+) -> str:
+    """Print the structure of a stage and the table of all."""
+    lines = ["typedef struct {"]
+    lines += [f"    {'uint16_t' if key in wide else 'uint8_t'} {key};" for key in plain]
     if flags:
-        declared.append(f"    {'uint8_t' if len(flags) <= 8 else 'uint16_t'} flags;")
-    lines = ["typedef struct {", *declared, "} NAME_stage;", ""]
+        legend = ", ".join(f"{1 << bit} {key}" for bit, key in enumerate(flags))
+        lines.append(f"    {'uint8_t' if len(flags) <= 8 else 'uint16_t'} flags; /* {legend} */")
+    lines += ["} NAME_stage;", ""]
     lines.append("static const NAME_stage NAME_stages[NAME_NUM_STAGES] NAME_IN_FLASH = {")
     for row in rows:
         values = [str(row[key]) for key in plain]
-        if flags:
-            values.append(str(sum(row[key] << bit for bit, key in enumerate(flags))))
+        values += [str(sum(row[key] << bit for bit, key in enumerate(flags)))] if flags else []
         lines.append(f"    {{{', '.join(values)}}},")
-    lines += ["};", ""]
-    legend = ", ".join(f"{1 << bit} {key}" for bit, key in enumerate(flags))
-    if flags:
-        lines.insert(0, f"/* flags: {legend} */")
-
-    def place(match: re.Match[str]) -> str:
-        key = match[1]
-        if key in constant:
-            return str(constant[key])
-        return f"(s->flags & {1 << flags.index(key)})" if key in flags else f"s->{key}"
-
-    return "\n".join(lines) + re.sub(r"@(\w+)", place, text)
+    return "\n".join([*lines, "};", "", ""])

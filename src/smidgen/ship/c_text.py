@@ -1,5 +1,6 @@
 """Pieces of C text: arrays, and the kernels that lie beside this file."""
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -23,3 +24,22 @@ def array_text(kind: str, name: str, numbers: Sequence[int]) -> str:
 def resource(name: str) -> str:
     """Return the text of a file of this package."""
     return files("smidgen.ship").joinpath(name).read_text(encoding="utf-8")
+
+
+def with_halves(text: str, are_plain: bool, array: str) -> str:
+    """Say in the small form's text with what the sums of depthwise convolutions begin.
+
+    Args:
+        text: With the marks `@@start`, `@@halves`, `@@next_halves` and `@@all_halves`.
+        are_plain: Whether all begin with the half that rounds; else they are read from an array.
+        array: Its name.
+    """
+    marks = {
+        "@@start": "(1 << @depthwise_shift >> 1)" if are_plain else "NAME_READ32(start + c)",
+        "@@all_halves": "" if are_plain else f"const int32_t *start = {array};",
+        "@@next_halves": "" if are_plain else "if (@separable) start += @channels;",
+    }
+    for mark, meant in marks.items():
+        line = rf"^ *{mark}\n" if not meant else mark
+        text = re.sub(line, meant, text, flags=re.MULTILINE)
+    return text

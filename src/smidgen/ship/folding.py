@@ -15,9 +15,8 @@ import numpy as np
 
 from smidgen.errors import NetworkError
 from smidgen.network import layers as L
-from smidgen.network.blocks import Branches, Residual
-from smidgen.network.graph import INPUT, Node
-from smidgen.network.network import Network
+from smidgen.network.layers import Branches, Residual
+from smidgen.network.network import INPUT, Network, Node
 from smidgen.network.shapes import Shape, Window
 from smidgen.ship.gathering import channel_dots, dots, pooled, windows
 

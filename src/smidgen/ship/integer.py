@@ -222,7 +222,7 @@ def stage_bounds(stage: Stage, inputs: Sequence[Interval]) -> tuple[StageBounds,
     depthwise = 0
     low, high = accumulated(stage, inputs)
     if stage.depthwise is not None:
-        d_low, d_high = depthwise_results(stage, inputs[0])
+        d_low, d_high = depthwise_results(stage.depthwise, inputs[0])
         depthwise = _largest(d_low, d_high)
         if depthwise >= 1 << 15:
             raise NetworkError(f"{stage.name}: a depthwise result of {depthwise:,} is no int16.")
@@ -261,7 +261,7 @@ def accumulated(stage: Stage, inputs: Sequence[Interval]) -> Interval:
         return dot_interval(rows, low, high)
     low, high = inputs[0]
     if stage.depthwise is not None:
-        low, high = depthwise_results(stage, inputs[0])
+        low, high = depthwise_results(stage.depthwise, inputs[0])
         return dot_interval(rows, low, high)
     taps = stage.kernel[0] * stage.kernel[1]
     if stage.gather == "each":
@@ -269,13 +269,12 @@ def accumulated(stage: Stage, inputs: Sequence[Interval]) -> Interval:
     return dot_interval(rows, np.tile(low, taps), np.tile(high, taps))
 
 
-def depthwise_results(stage: Stage, given: Interval) -> Interval:
+def depthwise_results(part: Depthwise, given: Interval) -> Interval:
     """Return the interval of each channel's depthwise result."""
-    assert stage.depthwise is not None
-    weights = np.array(stage.depthwise.weights).reshape(len(given[0]), -1)
+    weights = np.array(part.weights).reshape(len(given[0]), -1)
     low, high = dot_interval(weights, given[0][:, None], given[1][:, None])
-    bias = np.array(stage.depthwise.bias)
-    return (low + bias) >> stage.depthwise.shift, (high + bias) >> stage.depthwise.shift
+    bias = np.array(part.bias)
+    return (low + bias) >> part.shift, (high + bias) >> part.shift
 
 
 def dot_interval(weights: np.ndarray, low: np.ndarray, high: np.ndarray) -> Interval:
@@ -329,27 +328,17 @@ def _check_shape(network: IntegerNetwork, stage: Stage, is_last: bool) -> None:
     """Refuse numbers that are missing, too many or out of their type's range."""
     channels = network.shape_of(stage.inputs[0])[0]
     taps = stage.kernel[0] * stage.kernel[1]
-    columns = {
-        "window": taps * channels,
-        "separable": channels,
-        "each": taps,
-        "sum": len(stage.inputs),
-    }[stage.gather]
-    expected = {
-        "weights": stage.out_channels * columns,
+    columns = {"window": taps * channels, "separable": channels, "each": taps}
+    counts = {
+        "weights": stage.out_channels * columns.get(stage.gather, len(stage.inputs)),
         **dict.fromkeys(("bias", "positive", "negative", "shift"), stage.out_channels),
     }
-    for what, count in expected.items():
+    for what, count in counts.items():
         if len(getattr(stage, what)) != count:
             raise NetworkError(
                 f"{stage.name}: `{what}` has {len(getattr(stage, what))} numbers, not {count}."
             )
-    ranges = {
-        "weights": (-CLAMP, CLAMP),
-        "shift": (0, 23),
-        **dict.fromkeys(("bias", "positive", "negative", "offset"), (-(1 << 15), (1 << 15) - 1)),
-    }
-    for what, (least, most) in ranges.items():
+    for what, (least, most) in _RANGES.items():
         numbers = getattr(stage, what)
         if numbers and not (least <= min(numbers) and max(numbers) <= most):
             raise NetworkError(f"{stage.name}: `{what}` must lie within {least} and {most}.")
@@ -365,3 +354,10 @@ def _check_shape(network: IntegerNetwork, stage: Stage, is_last: bool) -> None:
             f"places, but {len(network.class_names)} classes."
         )
 
+
+_INT16 = (-(1 << 15), (1 << 15) - 1)
+_RANGES = {
+    "weights": (-CLAMP, CLAMP),
+    "shift": (0, 23),
+    **dict.fromkeys(("bias", "positive", "negative", "offset"), _INT16),
+}

@@ -9,14 +9,13 @@ What was tried and lost stands in `docs/shipping.md`: shifts alone, 8 bits betwe
 pointwise, weights below 8 bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from smidgen.errors import NetworkError
-from smidgen.network.graph import INPUT
-from smidgen.network.network import Network
+from smidgen.network.network import INPUT, Network
 from smidgen.ship.folding import FloatNetwork, FloatStage, fold
 from smidgen.ship.integer import (
     CLAMP,
@@ -65,6 +64,9 @@ class _Sums:
     rows: np.ndarray
     bias: np.ndarray
     inputs: Interval
+
+
+_Choice = tuple[Depthwise | None, _Sums]
 
 
 def quantize(folded: FloatNetwork, images: np.ndarray, naming: Naming) -> IntegerNetwork:
@@ -164,7 +166,7 @@ class _Quantizer:
         )
         low[part], high[part] = interval
 
-    def sums(self, stage: FloatStage):  # noqa: ANN201 - a generator of pairs
+    def sums(self, stage: FloatStage) -> Iterator[_Choice]:
         """Yield (depthwise part or None, dot products), the finest depthwise results first."""
         zero = -self.folded.mean / self.folded.std if stage.inputs[0] == INPUT else 0.0
         scale = self.scales[stage.inputs[0]]
@@ -188,7 +190,7 @@ class _Quantizer:
         else:
             yield from self.separable(stage, zero)
 
-    def separable(self, stage: FloatStage, zero: float):  # noqa: ANN201 - a generator of pairs
+    def separable(self, stage: FloatStage, zero: float) -> Iterator[_Choice]:
         assert stage.depthwise is not None
         own, own_bias = stage.depthwise
         rows = own.reshape(len(own), -1)
@@ -200,8 +202,7 @@ class _Quantizer:
             half = 1 << shift >> 1
             bias = np.rint(np.clip(own_bias / steps, -LIMIT, LIMIT)).astype(np.int64) + half
             part = Depthwise(_plain(weights), _plain(bias), shift)
-            probe = Stage(**_PROBE, kernel=stage.kernel, depthwise=part)
-            low, high = depthwise_results(probe, self.intervals[stage.inputs[0]])
+            low, high = depthwise_results(part, self.intervals[stage.inputs[0]])
             if max(np.abs(low).max(), np.abs(high).max()) >= 1 << 15:
                 continue
             yield part, _Sums(stage.weights * (steps * 2.0**shift), stage.bias, (low, high))
@@ -254,19 +255,6 @@ class _Quantizer:
         return made, steps if is_last else steps * 2.0**extra_bits / share
 
 
-_PROBE = {
-    "name": "probe",
-    "inputs": (0,),
-    "output": 0,
-    "gather": "separable",
-    "positions": (1, 1),
-    "size": (1, 1),
-    "out_channels": 1,
-    "shift_a": 0,
-    **dict.fromkeys(("weights", "bias", "positive", "negative", "shift"), ()),
-}
-
-
 def _weights(
     sums: _Sums, main: np.ndarray, steps: np.ndarray, is_last: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -302,9 +290,7 @@ def _first_shift(
     shift_a, own = 0, bias
     for shift_a in range(int(shift.min()) + 1):
         own = np.floor(np.clip(bias / 2.0**shift_a, -LIMIT, LIMIT) + 1 - 0.5 * 2.0**-shift_a)
-        largest = np.maximum(
-            np.abs((sums[0] >> shift_a) + own), np.abs((sums[1] >> shift_a) + own)
-        )
+        largest = np.maximum(np.abs((sums[0] >> shift_a) + own), np.abs((sums[1] >> shift_a) + own))
         if np.abs(own).max() < 1 << 15 and (largest * largest_factor).max() < LIMIT:
             break
     return shift_a, _int16(own)

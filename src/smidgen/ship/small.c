@@ -26,6 +26,7 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
     const int16_t *numbers = NAME_numbers;
     const NAME_factor *factors = NAME_factors;
     int best = 0, number;
+    @@all_halves
     for (number = 0; number < NAME_CLASSES; number++) scores[number] = 0;
     for (number = 0; number < NAME_NUM_STAGES; number++, s++) {
         NAME_LOAD_STAGE(s)
@@ -40,8 +41,8 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
         if (@separable) depthwise = next, next += @channels * @kernel_y * @kernel_x;
         for (row = 0; row < @rows; row++)
             for (column = 0; column < @columns; column++, out += @pixel) {
-                const int y = row * @pool_step - @pool_before_y;
-                const int x = column * @pool_step - @pool_before_x;
+                const int y = row * @pool_step_y - @pool_before_y;
+                const int x = column * @pool_step_x - @pool_before_x;
                 int16_t gathered[NAME_GATHERED], *g = gathered;
                 if (@separable)
                     for (i = 0; i < @pool_y; i++)
@@ -51,7 +52,7 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
                                 *g++ = (int16_t)(
                                     (NAME_dot(s, map + c, sign, w, (y + i) * @step - @before_y,
                                               (x + j) * @step - @before_x, 1) +
-                                     (1 << @depthwise_shift >> 1)) >> @depthwise_shift);
+                                     @@start) >> @depthwise_shift);
                         }
                 w = next, v = numbers, f = factors, g = gathered;
                 for (o = 0; o < @outputs; o++) {
@@ -95,6 +96,7 @@ NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
                 }
             }
         next = w, numbers = v, factors = f;
+        @@next_halves
         /* end */
     }
     for (number = 1; number < NAME_CLASSES; number++)
