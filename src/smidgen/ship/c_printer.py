@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from smidgen.ship.arena import Arena, plan_arena
 from smidgen.ship.c_fast import fast_text
-from smidgen.ship.c_text import array_text, resource, with_halves
+from smidgen.ship.c_text import about_lines, array_text, resource, with_halves
 from smidgen.ship.integer import IMAGE, IntegerNetwork, Stage
 
 _FAR = 0xFFFF
@@ -222,10 +222,9 @@ def renamed(text: str, prefix: str) -> str:
 
 
 def _top(network: IntegerNetwork) -> str:
-    source = "".join(f"\n   {key}: {text}" for key, text in network.source.items())
-    classes = ", ".join(network.class_names)
+    about = "\n   ".join(about_lines(network))
     return (
-        f"/* An image classifier in plain integers.{source}\n   classes: {classes} */\n"
+        f"/* An image classifier in plain integers.\n   {about} */\n"
         "#ifndef NAME_H\n#define NAME_H\n#include <stdint.h>\n"
     )
 

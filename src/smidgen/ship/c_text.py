@@ -4,7 +4,10 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 
+from smidgen.ship.integer import IntegerNetwork
+
 _LINE_COLUMNS = 100
+_UNSAFE = r"[^\w .,:;()+=%@#/-]|/(?=\*)|(?<=\*)/"
 
 
 def array_text(kind: str, name: str, numbers: Sequence[int]) -> str:
@@ -24,6 +27,15 @@ def array_text(kind: str, name: str, numbers: Sequence[int]) -> str:
 def resource(name: str) -> str:
     """Return the text of a file of this package."""
     return files("smidgen.ship").joinpath(name).read_text(encoding="utf-8")
+
+
+def about_lines(network: IntegerNetwork) -> list[str]:
+    """Return what comments say of a network: where it comes from, and its classes.
+
+    Names may be anybody's: whatever could end a comment or a string is left out.
+    """
+    said = {**network.source, "classes": ", ".join(network.class_names)}
+    return [f"{key}: {re.sub(_UNSAFE, '?', text)}"[:200] for key, text in said.items()]
 
 
 def with_halves(text: str, are_plain: bool, array: str) -> str:
