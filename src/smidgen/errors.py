@@ -81,8 +81,16 @@ class InUseError(StorageError):
     """What another process is working on just now."""
 
 
-class StorageWarning(UserWarning):
-    """A folder that works less well than it should; the command line prints it as a note."""
+class SmidgenWarning(UserWarning):
+    """Something to know that stops nothing; the command line prints it as a note in one line."""
+
+
+class StorageWarning(SmidgenWarning):
+    """A folder that works less well than it should."""
+
+
+class DataWarning(SmidgenWarning):
+    """Images on which accuracy does not mean what it should."""
 
 
 class RunError(SmidgenError):

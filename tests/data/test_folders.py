@@ -1,3 +1,6 @@
+import os
+import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +9,7 @@ import pytest
 from PIL import Image
 
 from smidgen.data import load_dataset, read_folder, read_images, read_labelled_images
-from smidgen.errors import DataError, DataMissingError
+from smidgen.errors import DataError, DataMissingError, DataWarning
 
 
 def draw(path: Path, value: int, side: int = 28) -> Path:
@@ -14,6 +17,7 @@ def draw(path: Path, value: int, side: int = 28) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((side, side), np.uint8)
     pixels[2, 2], pixels[3, 3] = value % 256, value // 256
+    pixels[side // 2, side // 2] = 200  # so that none is all black
     Image.fromarray(pixels).save(path)
     return path
 
@@ -51,8 +55,8 @@ def test_a_folder_remembers_how_it_was_read(tmp_path: Path) -> None:
     """The data set holds the options, of either layout of folders."""
     flat = fill(tmp_path / "flat", {"dog": 9, "cat": 9}, start=1)
     split = tmp_path / "split"
-    for part in ("train", "test"):
-        fill(split / part, {"dog": 3, "cat": 3}, start=1)
+    for start, part in enumerate(("train", "test")):
+        fill(split / part, {"dog": 3, "cat": 3}, start=1 + 100 * start)
 
     plain = load_dataset("folder", flat)
     read = [load_dataset("folder", each, invert="no", fit="mnist") for each in (flat, split)]
@@ -277,3 +281,135 @@ def test_wrong_options_are_refused_before_any_file_is_read(tmp_path: Path) -> No
 
     with pytest.raises(DataError, match=r"^`invert` must be one of"):
         read_images(fill(tmp_path, {"a": 3}) / "a", invert=wrong)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "val"), ("training", "testing"), ("Train", "Test"), ("TRAIN", "validation")],
+)
+def test_sides_are_known_by_their_usual_names(train: str, test: str, tmp_path: Path) -> None:
+    """Two folders called as the two sides are the splits, never two classes."""
+    fill(tmp_path / train, {"cat": 4, "dog": 3})
+    fill(tmp_path / test, {"cat": 1, "dog": 2}, start=5000)
+
+    dataset = read_folder(tmp_path)
+
+    assert dataset.class_names == ("cat", "dog")
+    assert np.bincount(dataset.train.labels).tolist() == [4, 3]
+    assert np.bincount(dataset.test.labels).tolist() == [1, 2]
+
+
+def test_a_third_folder_beside_the_two_sides_is_named(tmp_path: Path) -> None:
+    """With a test side, a folder for validation belongs to neither; nothing is guessed."""
+    for start, part in enumerate(("train", "val", "test")):
+        fill(tmp_path / part, {"a": 2, "b": 2}, start=100 * start)
+
+    with pytest.raises(DataError) as caught:
+        read_folder(tmp_path)
+
+    assert str(caught.value) == (
+        f"`{tmp_path}` has `val` beside `train` and `test`, which belongs to neither. Move it away."
+    )
+
+
+def test_spellings_of_one_class_are_one(tmp_path: Path) -> None:
+    """A Mac's accents and other systems' make one class, in a folder and across the splits."""
+    for start, (part, form) in enumerate((("train", "NFD"), ("test", "NFC"))):
+        name = unicodedata.normalize(form, "café")
+        fill(tmp_path / "two" / part, {name: 3, "thé": 2}, start=9000 * start)
+    both = {unicodedata.normalize(form, "café"): 2 for form in ("NFC", "NFD")}
+    fill(tmp_path / "one", {**both, "thé": 3}, start=50)
+
+    across, within = read_folder(tmp_path / "two"), read_folder(tmp_path / "one")
+
+    assert across.class_names == within.class_names == ("café", "thé")
+    assert len(within.train) + len(within.test) == 7
+    mac = tuple(unicodedata.normalize("NFD", name) for name in across.class_names)
+    split, _ = read_labelled_images(tmp_path / "two" / "test", mac)
+    assert split.labels.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_names_from_another_encoding_are_read(tmp_path: Path) -> None:
+    """Bytes that are no Unicode are shown escaped; nothing about them is guessed."""
+    for start, name in enumerate((b"caf\xe9", b"na\xefve")):
+        fill(tmp_path, {os.fsdecode(name): 3}, start=100 * start)
+
+    dataset = read_folder(tmp_path)
+
+    assert dataset.class_names == ("caf\\xe9", "na\\xefve")
+    assert all(name.isprintable() for name in dataset.train.files)
+
+
+def test_the_same_pixels_in_another_container_stay_on_one_side(tmp_path: Path) -> None:
+    """The side is decided by decoded pixels, so PNG and BMP of a picture are never parted."""
+    folder = fill(tmp_path, {"a": 60, "b": 60})
+    for path in sorted(folder.rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+
+    dataset = read_folder(folder)
+
+    assert len(dataset.train) + len(dataset.test) == 240
+    assert not contents(dataset.train.images) & contents(dataset.test.images)
+
+
+def test_one_picture_under_two_labels_stays_on_one_side_and_is_told(tmp_path: Path) -> None:
+    """Even where it is the only one that could be a class's test image."""
+    fill(tmp_path, {"a": 2, "b": 2})
+    for name in ("000.png", "001.png"):
+        (tmp_path / "b" / name).write_bytes((tmp_path / "a" / name).read_bytes())
+
+    with pytest.warns(DataWarning, match="2 pictures stand under two labels, as `.*` \\(`b`\\)"):
+        dataset = read_folder(tmp_path)
+
+    assert not contents(dataset.train.images) & contents(dataset.test.images)
+
+
+def deep(folder: Path, brightest: int) -> Path:
+    """Write two classes of pictures of 16 bits, the second's brightest pixel as given."""
+    for name, level in (("a", brightest // 4), ("b", brightest)):
+        for number in range(3):
+            pixels = np.zeros((28, 28), np.uint16)
+            pixels[14, 5 + number :] = level
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("brightest", "bits", "expected"),
+    [(255, 8, 255), (1023, 10, 255), (4000, 12, 249), (16_000, 14, 249), (65_535, 16, 255)],
+)
+def test_pictures_of_16_bits_are_read_by_the_range_they_share(
+    brightest: int, bits: int, expected: int, tmp_path: Path
+) -> None:
+    """All are scaled alike, by the bits that the brightest needs, which is told if below 16."""
+    deep(tmp_path, brightest)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        dataset = read_folder(tmp_path)
+
+    images = np.concatenate([dataset.train.images, dataset.test.images])
+    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    assert images[labels == 1].max() == expected
+    assert images[labels == 0].max() in (expected // 4, expected // 4 + 1)
+    said = f"Pictures of 16 bits are read as {bits} bits, black to {(1 << bits) - 1:,}: "
+    assert [str(each.message).startswith(said) for each in told] == [True] * (bits < 16)
+
+
+@pytest.mark.parametrize("kind", ["black", "white", "faint", "transparent"])
+def test_pictures_that_show_nothing_are_told(kind: str, tmp_path: Path) -> None:
+    """All black, all white, a mask of 0 and 1, fully transparent: one line with a name."""
+    fill(tmp_path, {"a": 5, "b": 5})
+    pixels = np.zeros((28, 28, 4 if kind == "transparent" else 3), np.uint8)
+    pixels += {"black": 0, "white": 255, "faint": 0, "transparent": 0}[kind]
+    if kind == "faint":
+        pixels[9:12] = 1
+    Image.fromarray(pixels).save(tmp_path / "a" / "empty.png")
+
+    with pytest.warns(DataWarning) as told:
+        read_folder(tmp_path)
+
+    assert [str(each.message) for each in told] == [
+        f"1 of 11 images shows nothing, as `{tmp_path}/a/empty.png`: all pixels are (nearly) "
+        "alike. Look at the file: fully transparent, or of a range that no screen shows?"
+    ]

@@ -405,3 +405,57 @@ def test_edges_are_judged_in_any_shape(shape: tuple[int, ...]) -> None:
     """Thin and colored pictures have an edge too."""
     assert is_dark_on_light(np.full(shape, 200, np.uint8))
     assert not is_dark_on_light(np.full(shape, 50, np.uint8))
+
+
+def chunks(count: int) -> bytes:
+    """Return a PNG file with so many tiny text chunks before its pixels."""
+    picture = encoded(Image.new("L", (28, 28), 50))
+    tiny = struct.pack(">I", 0) + b"tEXt" + struct.pack(">I", zlib.crc32(b"tEXt"))
+    return picture[:33] + tiny * count + picture[33:]
+
+
+def scans(count: int) -> bytes:
+    """Return a JPEG file with so many empty scans behind its own."""
+    picture = encoded(Image.new("L", (28, 28), 50), "JPEG")
+    return picture[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * count + picture[-2:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        chunks(1_000_000),
+        scans(5_000),
+        b"\xff\xd8" + b"\xff" * 1_000_000,
+        b"\xff\xd8" + b"\xff\x00" * 1_000_000,
+        b"\xff\xd8" + b"\xff\xfe\x00\x02" * 1_000_000,
+    ],
+    ids=["chunks", "scans", "padding", "escapes", "comments"],
+)
+def test_a_picture_of_a_million_parts_is_refused_before_it_is_read(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow goes through parts one by one, so it never sees such a file."""
+    monkeypatch.setattr("PIL.Image.open", lambda *_, **__: pytest.fail("it was opened"))
+
+    with pytest.raises(DataError) as caught:
+        decode_image(content, GREY, "x")
+
+    assert str(caught.value) == (
+        "`x` is cut into so many parts that reading it would take minutes. "
+        "Save it again with any program."
+    )
+
+
+def test_usual_files_of_many_parts_are_read() -> None:
+    """Some thousand chunks, restart markers in every row and progressive scans are fine."""
+    picture = Image.fromarray(
+        np.random.default_rng(3).integers(0, 256, (900, 900)).astype(np.uint8)
+    )
+
+    for content in (
+        chunks(5_000),
+        encoded(picture, "JPEG", progressive=True, quality=95),
+        encoded(picture, "JPEG", restart_marker_blocks=1),
+        encoded(picture, "PNG", compress_level=0),
+    ):
+        assert decode_image(content, GREY, "x").shape == GREY

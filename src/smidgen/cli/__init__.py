@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a deliberate error, one line on standard error; 2 wrong us
 not kept; 130 and 143 interrupted by SIGINT or SIGTERM. Anything else is a bug.
 """
 
+import io
 import os
 import signal
 import sys
@@ -40,6 +41,9 @@ def _run() -> None:
     from smidgen.errors import SmidgenError
 
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of classes and files may be anything
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             sys.argv[1:] = _at_home(sys.argv[1:])
@@ -70,9 +74,9 @@ def _at_home(words: list[str]) -> list[str]:
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
     """Print a warning of ours as a note in one line; others as Python does."""
-    from smidgen.errors import StorageWarning
+    from smidgen.errors import SmidgenWarning
 
-    if issubclass(category, StorageWarning):
+    if issubclass(category, SmidgenWarning):
         print(f"note: {message}", file=sys.stderr)
     else:
         _PYTHONS_WARNING(message, category, *place)

@@ -76,6 +76,35 @@ def stats(
 
 
 @app.command()
+def check(
+    name: Name,
+    data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look for copies across train and test and under two labels, and for empty pictures.
+
+    Copies have the same pixels, whatever their files; those nearly alike are looked for as well.
+
+    For example:
+
+        smidgen data check folder --data-dir animals
+    """
+    import warnings
+
+    from smidgen.data.doubts import find_doubts, listed
+    from smidgen.errors import DataWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # what they say is printed below, and more
+        dataset = load_named(name, data_dir, invert, fit)
+    doubts = find_doubts(dataset, near=True)
+    plain = json.dumps(doubts.to_dict(dataset), ensure_ascii=False)
+    print(plain if as_json else "\n".join(listed(dataset, doubts)))
+
+
+@app.command()
 def samples(
     name: Name,
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")] = Path(

@@ -21,6 +21,7 @@ class Split:
     Args:
         images: uint8 (N, C, H, W), 0 to 255, contiguous.
         labels: int64 (N,), indices into the data set's class names.
+        files: The file of each image, where it has one of its own.
 
     Raises:
         DataError: Wrong type, wrong number of dimensions, or counts that differ.
@@ -28,6 +29,7 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -138,19 +140,23 @@ _KEY = 0x736D696467656E  # "smidgen"; a constant, so that no run's seed moves th
 
 
 def split_valid(
-    labels: np.ndarray, num_valid: int = DEFAULT_NUM_VALID
+    labels: np.ndarray, num_valid: int = DEFAULT_NUM_VALID, images: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a validation set that has the classes in the training set's proportions.
 
-    The same labels always give the same split, whatever the seed of a run.
+    The same labels (and images, where given) always give the same split, whatever the seed of
+    a run.
 
     Args:
         labels: int (N,), N at least 6.
         num_valid: Images to hold out, at least 1; at most a sixth of all are.
+        images: uint8 (N, ...). With them copies of one picture stay on one side; where there
+            are none, the split is the same as without.
 
     Returns:
         Two sorted int64 arrays of indices, training and validation, which together are
-        0 to N - 1. Each class gets its share of the validation set rounded down or up.
+        0 to N - 1. Each class gets its share of the validation set rounded down or up, and
+        less where copies could not be cut.
 
     Raises:
         DataError: Fewer than 6 labels, or `num_valid` below 1.
@@ -167,14 +173,29 @@ def split_valid(
     classes, counts = np.unique(labels, return_counts=True)
     shares = _shares(counts, num_valid)
     ranks = np.random.Philox(key=_KEY).random_raw(total)
+    first = np.arange(total) if images is None else first_alike(images)
+    ranks = ranks[first]
     held_out: list[np.ndarray] = []
     for label, share in zip(classes, shares, strict=True):
         members = np.flatnonzero(labels == label)
         held_out.append(members[np.argsort(ranks[members], kind="stable")[:share]])
-    valid = np.sort(np.concatenate(held_out))
     is_train = np.ones(total, bool)
-    is_train[valid] = False
-    return np.flatnonzero(is_train), valid
+    is_train[np.concatenate(held_out)] = False
+    is_train |= np.isin(first, first[is_train])  # a copy in training takes all of them there
+    return np.flatnonzero(is_train), np.flatnonzero(~is_train)
+
+
+def first_alike(images: np.ndarray) -> np.ndarray:
+    """Return for each image (N, ...) the index of the first with the same pixels, int64 (N,)."""
+    seen: dict[bytes, int] = {}
+    return np.array(
+        [seen.setdefault(key, index) for index, key in enumerate(pixel_keys(images))], np.int64
+    )
+
+
+def pixel_keys(images: np.ndarray) -> list[bytes]:
+    """Return 16 bytes for each image (N, ...) that only equal pixels share."""
+    return [hashlib.blake2b(np.ascontiguousarray(i).data, digest_size=16).digest() for i in images]
 
 
 def _shares(counts: np.ndarray, num_valid: int) -> np.ndarray:

@@ -5,19 +5,35 @@ everything else inside a class's folder must be one.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from smidgen.data.dataset import Dataset, Progress, Split, assemble
-from smidgen.data.images import Fit, Invert, check_options, decode_image, import_pillow, read_bytes
+from smidgen.data.doubts import find_doubts, notes_on
+from smidgen.data.images import (
+    Fit,
+    Invert,
+    brightest_of_deep,
+    check_options,
+    decode,
+    fitted,
+    import_pillow,
+    read_bytes,
+    white_of,
+)
 from smidgen.data.specs import FOLDER_NAME
-from smidgen.errors import DataError, DataMissingError
+from smidgen.errors import DataError, DataMissingError, DataWarning
 
 _SHAPE = (1, 28, 28)
 _TEST_FRACTION = 6  # one image in six, as in MNIST
+_TRAINING = ("train", "training")
+_TESTING = ("test", "testing", "val", "valid", "validation")
 _LEFT_BEHIND = {"thumbs.db", "desktop.ini"}
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
@@ -58,6 +74,7 @@ def read_images(
     if not files:
         raise DataMissingError(f"There are no images in {where}. Put PNG, JPEG or BMP files there.")
     reader = _Reader(image_shape, invert, fit)
+    reader.look_at(files)
     images, _ = reader.read_all(files, where, progress)
     return images, tuple(files)
 
@@ -88,8 +105,10 @@ def read_labelled_images(
         DataMissingError: No such folder, or no images in it.
         DataError: A sub-folder that is no class, or files that cannot be read.
     """
-    files, labels = _listed(folder, class_names)
-    images, _ = _Reader(image_shape, invert, fit).read_all(files, f"`{folder}`", progress)
+    reader = _Reader(image_shape, invert, fit)
+    files, labels = _listed(folder, _classes(folder, at_least=1), class_names)
+    reader.look_at(files)
+    images, _ = reader.read_all(files, f"`{folder}`", progress)
     return Split(images, labels), tuple(files)
 
 
@@ -102,13 +121,17 @@ def read_folder(
 ) -> Dataset:
     """Make a data set of 28x28 grey images from a folder with one sub-folder per class.
 
-    If the folder has `train` and `test`, each with a sub-folder per class, these are the
-    splits. Otherwise about one image in six is for testing: each file decides for itself by a
-    hash of its content, so adding a file moves no other, and copies of one picture never
-    stand on both sides. Every class has at least one image in each split.
+    If the folder has two that are called as the two sides (`train` or `training`; `test`,
+    `testing`, `val`, `valid` or `validation`; capitals do not matter), each with a sub-folder
+    per class, these are the splits. Otherwise about one image in six is for testing: each
+    decides for itself by a hash of its decoded pixels, so adding a file moves no other, and
+    copies of one picture never stand on both sides. Every class has at least one image in each
+    split. Copies across given splits or under two labels, and pictures that show nothing, are
+    told by a `DataWarning`; see `find_doubts`.
 
     Args:
-        folder: The folder. Classes are its sub-folders sorted by name.
+        folder: The folder. Classes are its sub-folders sorted by name, in Unicode's composed
+            form; bytes of a name that are no Unicode are written with backslashes.
         invert: See `read_images`.
         fit: See `read_images`.
         progress: Told (folder, images read, images in all).
@@ -119,39 +142,67 @@ def read_folder(
             an image, or a test class without training images.
     """
     reader = _Reader(_SHAPE, invert, fit)
-    names = _class_names(folder)
-    if "train" in names and "test" in names:
-        dataset = _read_two_folders(folder, names, reader, progress)
+    classes = _classes(folder)
+    sides = _sides(folder, tuple(classes))
+    if sides is None:
+        dataset = _read_one_folder(folder, classes, reader, progress)
     else:
-        dataset = _read_one_folder(folder, names, reader, progress)
+        parts = [classes[side][0] for side in sides]
+        dataset = _read_two_folders(parts, reader, progress)
+    for note in notes_on(dataset, find_doubts(dataset)):
+        warnings.warn(note, DataWarning, stacklevel=2)
     return replace(dataset, invert=invert, fit=fit)
 
 
+def _sides(folder: Path, names: Sequence[str]) -> tuple[str, str] | None:
+    """Return which sub-folders are the training and the test side, or None if none are."""
+    train = [name for name in names if name.lower() in _TRAINING]
+    test = [name for name in names if name.lower() in _TESTING]
+    if not train or not test:
+        return None
+    if len(train) > 1 or len(test) > 1 or len(names) > 2:
+        pair = train[0], min(test, key=lambda name: _TESTING.index(name.lower()))
+        extra = min(set(names) - {*pair})
+        raise DataError(
+            f"`{folder}` has `{extra}` beside `{pair[0]}` and `{pair[1]}`, which belongs to "
+            "neither. Move it away."
+        )
+    return train[0], test[0]
+
+
 def _read_one_folder(
-    folder: Path, names: tuple[str, ...], reader: "_Reader", progress: Progress | None
+    folder: Path,
+    classes: Mapping[str, Sequence[Path]],
+    reader: "_Reader",
+    progress: Progress | None,
 ) -> Dataset:
-    files, labels = _listed(folder, names)
+    names = tuple(classes)
+    files, labels = _listed(folder, classes, names)
+    reader.look_at(files)
     images, hashes = reader.read_all(files, f"`{folder}`", progress)
     is_test = _choose_test(hashes, labels, names, folder)
-    train = Split(images[~is_test], labels[~is_test])
-    return assemble(FOLDER_NAME, train, Split(images[is_test], labels[is_test]), names)
+    splits = [_chosen(images, labels, files, part) for part in (~is_test, is_test)]
+    return assemble(FOLDER_NAME, splits[0], splits[1], names)
 
 
 def _read_two_folders(
-    folder: Path, names: tuple[str, ...], reader: "_Reader", progress: Progress | None
+    parts: Sequence[Path], reader: "_Reader", progress: Progress | None
 ) -> Dataset:
-    if extra := set(names) - {"train", "test"}:
-        raise DataError(
-            f"`{folder}` has `{min(extra)}` beside `train` and `test`, which belongs to neither. "
-            "Move it away."
-        )
-    class_names = _class_names(folder / "train")
+    names = tuple(_classes(parts[0]))
+    listed = [_listed(part, _classes(part, at_least=1), names) for part in parts]
+    reader.look_at([file for files, _ in listed for file in files])
     splits: list[Split] = []
-    for part in (folder / "train", folder / "test"):
-        files, labels = _listed(part, class_names)
+    for part, (files, labels) in zip(parts, listed, strict=True):
         images, _ = reader.read_all(files, f"`{part}`", progress)
-        splits.append(Split(images, labels))
-    return assemble(FOLDER_NAME, splits[0], splits[1], class_names)
+        splits.append(_chosen(images, labels, files, np.ones(len(files), bool)))
+    return assemble(FOLDER_NAME, splits[0], splits[1], names)
+
+
+def _chosen(
+    images: np.ndarray, labels: np.ndarray, files: Sequence[Path], part: np.ndarray
+) -> Split:
+    names = tuple(_shown(files[index]) for index in np.flatnonzero(part).tolist())
+    return Split(images[part], labels[part], names)
 
 
 class _Reader:
@@ -163,22 +214,36 @@ class _Reader:
         self._shape = image_shape
         self._invert: Invert = invert
         self._fit: Fit = fit
+        self._white: int | None = None
+
+    def look_at(self, files: Sequence[Path]) -> None:
+        """Find the range that all pictures of 16 bits share: many hold 12 bits, or 8."""
+        brightest = max((level for level in map(brightest_of_deep, files) if level), default=None)
+        if brightest is None:
+            return
+        self._white = white_of(brightest)
+        if self._white < 0xFFFF:
+            warnings.warn(
+                f"Pictures of 16 bits are read as {self._white.bit_length()} bits, black to "
+                f"{self._white:,}: their brightest pixel is {brightest:,}.",
+                DataWarning,
+                stacklevel=4,
+            )
 
     def read_all(
         self, files: Sequence[Path], where: str, progress: Progress | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return images uint8 (N, C, H, W) and content hashes uint64 (N,)."""
+        """Return images uint8 (N, C, H, W) and hashes of their decoded pixels, uint64 (N,)."""
         images = np.zeros((len(files), *self._shape), np.uint8)
         hashes = np.zeros(len(files), np.uint64)
         failures: list[DataError] = []
         for index, path in enumerate(files):
             try:
-                content = read_bytes(path)
-                images[index] = decode_image(
-                    content, self._shape, str(path), invert=self._invert, fit=self._fit
+                picture = decode(read_bytes(path), self._shape[0], str(path), self._white)
+                images[index] = fitted(
+                    picture, self._shape, str(path), invert=self._invert, fit=self._fit
                 )
-                digest = hashlib.sha256(content).digest()
-                hashes[index] = int.from_bytes(digest[:8], "big")
+                hashes[index] = _hash(picture)
             except DataError as error:
                 failures.append(error)
             if progress:
@@ -193,6 +258,12 @@ class _Reader:
         return images, hashes
 
 
+def _hash(picture: np.ndarray) -> int:
+    digest = hashlib.sha256(f"{picture.shape}".encode())
+    digest.update(np.ascontiguousarray(picture).data)
+    return int.from_bytes(digest.digest()[:8], "big")
+
+
 def _choose_test(
     hashes: np.ndarray, labels: np.ndarray, names: Sequence[str], folder: Path
 ) -> np.ndarray:
@@ -204,46 +275,60 @@ def _choose_test(
                 f"Class `{name}` in `{folder}` has only one distinct image; "
                 "at least 2 are needed, one of them for testing."
             )
+        # whole pictures move, whatever labels their copies have
         if not is_test[own].any():
-            is_test |= own & (hashes == hashes[own].min())
+            is_test |= hashes == hashes[own].min()
         elif is_test[own].all():
-            is_test &= ~(own & (hashes == hashes[own].max()))
+            is_test &= hashes != hashes[own].max()
     return is_test
 
 
-def _listed(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
+def _listed(
+    folder: Path, classes: Mapping[str, Sequence[Path]], class_names: Sequence[str]
+) -> tuple[list[Path], np.ndarray]:
     """Return a folder's image files, class by class, and their labels."""
     files: list[Path] = []
     labels: list[int] = []
-    for name in _class_names(folder, at_least=1):
-        if name not in class_names:
+    places = {unicodedata.normalize("NFC", name): i for i, name in enumerate(class_names)}
+    for name, folders in classes.items():
+        if name not in places:
             known = ", ".join(f"`{known}`" for known in class_names[:12])
             raise DataError(f"`{folder / name}` is not called by a class; the classes are {known}.")
-        own = _files_of(folder / name)
+        own = [file for each in folders for file in _files_of(each)]
         if not own:
             raise DataError(f"`{folder / name}` has no images. Add some or remove the folder.")
         files.extend(own)
-        labels.extend([class_names.index(name)] * len(own))
+        labels.extend([places[name]] * len(own))
     order = np.argsort(np.array(labels, np.int64), kind="stable")
     return [files[i] for i in order], np.array(labels, np.int64)[order]
 
 
-def _class_names(folder: Path, at_least: int = 2) -> tuple[str, ...]:
-    """Return the names of a folder's visible sub-folders, sorted."""
-    entries = _visible(folder)
-    for entry in entries:
-        if entry.is_file() and entry.suffix.lower() in _IMAGE_SUFFIXES:
+def _classes(folder: Path, at_least: int = 2) -> dict[str, list[Path]]:
+    """Return a folder's visible sub-folders by the name they show, sorted.
+
+    A Mac writes an accent as a letter of its own, other systems do not: both are one class.
+    """
+    classes: dict[str, list[Path]] = {}
+    for entry in _visible(folder):
+        if entry.is_dir():
+            name = unicodedata.normalize("NFC", _shown(entry.name))
+            classes.setdefault(name, []).append(entry)
+        elif entry.is_file() and entry.suffix.lower() in _IMAGE_SUFFIXES:
             raise DataError(
                 f"`{entry}` lies beside the class folders and has no class. "
                 "Move it into one of them, or away."
             )
-    names = tuple(entry.name for entry in entries if entry.is_dir())
-    if len(names) < at_least:
+    if len(classes) < at_least:
         raise DataMissingError(
-            f"`{folder}` has {len(names)} sub-folders; it needs one per class, "
+            f"`{folder}` has {len(classes)} sub-folders; it needs one per class, "
             f"at least {at_least}, each with PNG, JPEG or BMP images."
         )
-    return names
+    return dict(sorted(classes.items()))
+
+
+def _shown(name: Path | str) -> str:
+    """Return a name as Unicode text: bytes that are none, from another encoding, escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _files_of(folder: Path) -> list[Path]:

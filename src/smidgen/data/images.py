@@ -5,7 +5,9 @@ before a single pixel is decoded.
 """
 
 import io
+import re
 import warnings
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 MAX_PIXELS = 1 << 22
 MAX_FILE_BYTES = 64 << 20
 _FORMATS = ("PNG", "JPEG", "BMP")
+_DEEP_GREY = re.compile(rb"\x89PNG\r\n\x1a\n.{16}\x10\x00", re.DOTALL)
+_MAX_PARTS = 20_000  # Pillow needs 24 s for a million; 64 MiB of usual ones are 8,192
+_MAX_SCANS = 100  # of a JPEG file: each goes over every pixel, and usual ones have 10
+_JPEG_PART = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _BOX_FRACTION = 20 / 28  # the makers of MNIST scaled digits into 20x20 of 28x28
 _MIN_INK = 0.04  # of the way from ground to the brightest pixel; fainter may be noise
 _NOISE_SIGMAS = 4.0  # of the ground's own noise; fainter is no ink either
@@ -101,15 +107,60 @@ def decode_image(
             an option that does not exist.
     """
     check_options(invert, fit, image_shape)
+    picture = decode(content, image_shape[0], where)
+    return fitted(picture, image_shape, where, invert=invert, fit=fit)
+
+
+def decode(content: bytes, channels: int, where: str, white: int | None = None) -> np.ndarray:
+    """Decode a PNG, JPEG or BMP file as it is, transparent parts on paper, turned upright.
+
+    Args:
+        content: The whole file.
+        channels: 1 or 3.
+        where: What to call the file in errors.
+        white: What stands for white in a picture of 16 bits; by default what its own brightest
+            pixel makes likely.
+
+    Returns:
+        uint8 (H, W) or (H, W, 3).
+
+    Raises:
+        DataError: As `decode_image`.
+    """
     pillow = import_pillow()
     with warnings.catch_warnings():
         # Pillow warns of large pictures while it opens them; they are refused just below.
         warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-        picture = _open(content, where, pillow)
-        grey_or_color = _decode(picture, image_shape[0], where, pillow)
-    if invert == "yes" or (invert == "auto" and is_dark_on_light(grey_or_color)):
-        grey_or_color = 255 - grey_or_color
-    return fit_image(grey_or_color, image_shape, fit, where)
+        return _decode(_open(content, where, pillow), channels, where, white)
+
+
+def fitted(
+    picture: np.ndarray, image_shape: tuple[int, int, int], where: str, *, invert: Invert, fit: Fit
+) -> np.ndarray:
+    """Bring what `decode` gave to a shape, light on dark; see `decode_image`."""
+    if invert == "yes" or (invert == "auto" and is_dark_on_light(picture)):
+        picture = 255 - picture
+    return fit_image(picture, image_shape, fit, where)
+
+
+def white_of(brightest: int) -> int:
+    """Return what stands for white where a picture of 16 bits is at most this bright.
+
+    Cameras and scanners write their 8, 10, 12 or 14 bits into 16 without scaling them.
+    """
+    return next((1 << bits) - 1 for bits in (8, 10, 12, 14, 16) if brightest < 1 << bits)
+
+
+def brightest_of_deep(path: Path) -> int | None:
+    """Return the brightest pixel of a grey PNG file of 16 bits, None for any other file."""
+    try:
+        with open(path, "rb") as file:
+            if not _DEEP_GREY.match(file.read(26)):
+                return None
+        pillow = import_pillow()
+        return int(np.asarray(_open(read_bytes(path), str(path), pillow)).max())
+    except Exception:  # whatever is wrong with it is said when it is read
+        return None
 
 
 def import_pillow() -> ModuleType:
@@ -126,6 +177,11 @@ def import_pillow() -> ModuleType:
 
 
 def _open(content: bytes, where: str, pillow: ModuleType) -> "PillowImage":
+    if _num_parts(content) > _MAX_PARTS or content.count(b"\xff\xda") > _MAX_SCANS:
+        raise DataError(
+            f"`{where}` is cut into so many parts that reading it would take minutes. "
+            "Save it again with any program."
+        )
     try:
         picture = pillow.open(io.BytesIO(content), formats=_FORMATS)
         width, height = picture.size
@@ -145,17 +201,32 @@ def _open(content: bytes, where: str, pillow: ModuleType) -> "PillowImage":
     return picture
 
 
-def _decode(picture: "PillowImage", channels: int, where: str, pillow: ModuleType) -> np.ndarray:
-    """Return uint8 (H, W) or (H, W, 3)."""
-    from PIL import ImageOps
+def _num_parts(content: bytes) -> int:
+    """Return how many chunks (PNG) or markers (JPEG) a file has; not far beyond the limit."""
+    count, place = 0, 8
+    if content.startswith(b"\x89PNG"):
+        while place + 8 <= len(content) and count <= _MAX_PARTS:
+            place += 12 + int.from_bytes(content[place : place + 4], "big")
+            count += 1
+    elif content.startswith(b"\xff\xd8"):
+        first_scan = content.find(b"\xff\xda")
+        start = len(content) if first_scan < 0 else first_scan
+        count = content.count(b"\xff", 0, start)
+        count += sum(1 for _ in islice(_JPEG_PART.finditer(content, start), _MAX_PARTS + 1))
+    return count
+
+
+def _decode(picture: "PillowImage", channels: int, where: str, white: int | None) -> np.ndarray:
+    from PIL import Image, ImageOps
 
     try:
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip, not scale
             levels = np.asarray(picture).astype(np.int64).clip(0, 0xFFFF)
-            picture = pillow.fromarray((levels * 255 // 0xFFFF).astype(np.uint8))
+            white = white or white_of(int(levels.max()))
+            picture = Image.fromarray((levels * 255 // white).clip(0, 255).astype(np.uint8))
         if "A" in picture.getbands() or "transparency" in picture.info:
-            picture = _on_paper(picture.convert("RGBA"), pillow)
+            picture = _on_paper(picture.convert("RGBA"), Image)
         return np.array(picture.convert("L" if channels == 1 else "RGB"))
     except Exception as error:  # a broken body raises nearly anything in Pillow
         raise DataError(f"`{where}` is damaged ({_text(error)}).") from None

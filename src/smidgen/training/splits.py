@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from smidgen.data.dataset import Dataset, Split, split_valid
+from smidgen.data.specs import FOLDER_NAME
 from smidgen.errors import DataError, RecipeError
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import ON_TEST, EpochRecord, Protocol, Result
@@ -72,7 +73,9 @@ def splits_for(protocol: Protocol, recipe: Recipe, dataset: Dataset) -> Protocol
     """
     _check_fit(recipe, dataset)
     if protocol == "tune":
-        kept, held_out = split_valid(dataset.train.labels)
+        # published data sets keep the split that their proofs were made on
+        images = dataset.train.images if dataset.name == FOLDER_NAME else None
+        kept, held_out = split_valid(dataset.train.labels, images=images)
         valid = _part(dataset.train, held_out)
         part = _part(dataset.train, kept)
         return ProtocolSplits(part, valid, "valid", valid, "valid", len(valid))
