@@ -13,7 +13,7 @@ from pathlib import Path
 from choose_frontier import BENT, CANDIDATES, STRONG, leaky, shared
 from forms import pooled
 
-from smidgen.cli.ablation_page import markdown
+from smidgen.cli.ablate_command import markdown
 from smidgen.data import load_dataset
 from smidgen.evidence.ablate import AblateOptions, Variant, ablate
 from smidgen.files import write_atomically

@@ -9,8 +9,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from smidgen.cli.app import app
-from smidgen.cli.prove import page as proof_page
-from smidgen.cli.prove import page_command, share_of
+from smidgen.cli.options import share_of
+from smidgen.cli.prove_command import page as proof_page
+from smidgen.cli.prove_command import page_command
 from smidgen.cli.proving import Board, clock
 from smidgen.data import Dataset
 from smidgen.evidence.proof import SeedFailure

@@ -14,7 +14,7 @@ Make = Callable[..., RunFolder]
 
 
 def _measure(recipe: Recipe, folder: Path) -> Proof | None:
-    return proof_for(recipe, b"", (0.9, None), None, RunStore(folder / "runs"), None)
+    return proof_for(recipe, b"", 0.9, None, None, RunStore(folder / "runs"), None)
 
 
 def test_runs_with_other_settings_are_told_from_none(

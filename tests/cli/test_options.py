@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from smidgen.cli.options import recipe_from, store_at
+from smidgen.cli.options import store_at
+from smidgen.cli.targets import recipe_from
 from smidgen.errors import RecipeError, UnknownNameError
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.recipes.recipe import Recipe

@@ -1,4 +1,5 @@
-from smidgen.cli.tables import percent, table
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import percent
 
 
 def test_columns_are_aligned() -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from smidgen.cli.data import app
+from smidgen.cli.data_command import app
 from smidgen.data import dataset_stats, draw_stripes
 from smidgen.errors import DataMissingError, UnknownNameError
 
@@ -173,7 +173,7 @@ def test_help_answers_without_the_library() -> None:
     import subprocess
 
     script = (
-        "import sys\nfrom smidgen.cli.data import app\n"
+        "import sys\nfrom smidgen.cli.data_command import app\n"
         "try:\n    app(['samples', '--help'])\nexcept SystemExit:\n    pass\n"
         "assert not {'smidgen.data', 'PIL', 'torch', 'numpy'} & set(sys.modules)"
     )

@@ -5,22 +5,22 @@ from typing import Annotated
 import typer
 
 from smidgen.cli import (
-    ablate,
-    catalogue,
-    check,
+    ablate_command,
+    check_command,
     cloud_command,
-    compare,
-    data,
-    grade,
-    inspect,
-    ladder,
-    models,
-    profile,
-    prove,
-    report,
-    runs,
-    search,
-    training,
+    compare_command,
+    data_command,
+    grade_command,
+    inspect_command,
+    ladder_command,
+    profile_command,
+    prove_command,
+    recipes_command,
+    report_command,
+    runs_command,
+    search_command,
+    train_command,
+    use_command,
 )
 from smidgen.cli.options import SettingCommand
 
@@ -52,22 +52,22 @@ def _root(
     pass
 
 
-app.command("recipes")(catalogue.recipes)
-app.command("show", cls=SettingCommand)(catalogue.show)
-app.command("inspect")(inspect.inspect)
-app.command("schema")(catalogue.schema)
-app.add_typer(data.app, name="data")
-app.command("train", cls=SettingCommand)(training.train)
-app.command("profile", cls=SettingCommand)(profile.profile)
-app.command("prove", cls=SettingCommand)(prove.prove)
-app.command("compare")(compare.compare)
-app.command("ablate")(ablate.ablate)
-app.command("check")(check.check)
-app.command("grade")(grade.grade)
-app.command("ladder")(ladder.ladder)
-app.command("search")(search.search)
-app.command("report")(report.report)
-app.command("eval")(models.evaluate)
-app.command("predict")(models.predict)
-app.add_typer(runs.app, name="runs")
+app.command("recipes")(recipes_command.recipes)
+app.command("show", cls=SettingCommand)(recipes_command.show)
+app.command("inspect")(inspect_command.inspect)
+app.command("schema")(recipes_command.schema)
+app.add_typer(data_command.app, name="data")
+app.command("train", cls=SettingCommand)(train_command.train)
+app.command("profile", cls=SettingCommand)(profile_command.profile)
+app.command("prove", cls=SettingCommand)(prove_command.prove)
+app.command("compare")(compare_command.compare)
+app.command("ablate")(ablate_command.ablate)
+app.command("check")(check_command.check)
+app.command("grade")(grade_command.grade)
+app.command("ladder")(ladder_command.ladder)
+app.command("search")(search_command.search)
+app.command("report")(report_command.report)
+app.command("eval")(use_command.evaluate)
+app.command("predict")(use_command.predict)
+app.add_typer(runs_command.app, name="runs")
 app.add_typer(cloud_command.app, name="cloud")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
+from smidgen.cli.options import DataDir, Like, RunsDir, Setting, store_at
 
 if TYPE_CHECKING:
     from smidgen.cloud.ec2 import Cloud
@@ -163,10 +163,9 @@ def _check_cap(dollars: float, minutes: int) -> None:
 
 
 def _recipe(name: str, settings: list[str] | None, like: str | None) -> "Recipe":
-    from smidgen.cli.targets import student_recipe
+    from smidgen.cli.targets import trainable
 
-    mine = student_recipe(name, settings, like)
-    return mine.recipe if mine else recipe_from(name, settings)
+    return trainable(name, settings, like).recipe
 
 
 def _work(

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smidgen.cli.data import load_named
-from smidgen.cli.targets import DEFAULT_LIKE
-
 if TYPE_CHECKING:
     from smidgen.evidence.proof import Proof
     from smidgen.recipes.recipe import Recipe
@@ -16,7 +13,8 @@ if TYPE_CHECKING:
 def proof_for(
     recipe: "Recipe",
     source: bytes,
-    asked: tuple[float | None, int | None],
+    target: float | None,
+    stay_epochs: int | None,
     num_seeds: int | None,
     store: "RunStore",
     data_dir: Path | None,
@@ -26,7 +24,8 @@ def proof_for(
     Args:
         recipe: What was, or is, trained; its budget is not what is asked here.
         source: The Python file that its network was read from, if it was.
-        asked: The accuracy to reach, a share, and how many last epochs must stay there.
+        target: The accuracy to reach, a share, if any.
+        stay_epochs: How many last epochs must be there; None for the usual number.
         num_seeds: Train seeds 1 to so many, where they are not there; None to train nothing.
         store: Where runs are.
         data_dir: Where the images are.
@@ -42,7 +41,6 @@ def proof_for(
     from smidgen.evidence.select import runs_of
     from smidgen.evidence.statements import STAY_EPOCHS, proof_of
 
-    target, stay_epochs = asked
     stay_epochs = stay_epochs or STAY_EPOCHS
     if num_seeds is None:
         runs = runs_of(store, recipe)
@@ -51,11 +49,11 @@ def proof_for(
             return None
         _check_whole(runs)
         return proof_of(runs, target, stay_epochs)
-    return train_seeds(recipe, source, (target, stay_epochs), num_seeds, store, data_dir)
+    return train_seeds(recipe, source, target, stay_epochs, num_seeds, store, data_dir)
 
 
-def proof_of_run(folder: "RunFolder", asked: tuple[float | None, int | None]) -> "Proof":
-    """Return what one run says, whatever its protocol; `asked` is as for `proof_for`.
+def proof_of_run(folder: "RunFolder", target: float | None, stay_epochs: int | None) -> "Proof":
+    """Return what one run says, whatever its protocol; target and stay are as for `proof_for`.
 
     Raises:
         RunError: It is unfinished or damaged.
@@ -67,7 +65,7 @@ def proof_of_run(folder: "RunFolder", asked: tuple[float | None, int | None]) ->
     if not folder.is_finished:
         raise RunError(why_unfinished(folder))
     _check_whole([folder])
-    return proof_of([folder], asked[0], asked[1] or STAY_EPOCHS)
+    return proof_of([folder], target, stay_epochs or STAY_EPOCHS)
 
 
 def _check_whole(runs: "Sequence[RunFolder]") -> None:
@@ -102,33 +100,35 @@ def _refuse_other_settings(recipe: "Recipe", store: "RunStore") -> None:
 
 
 def _settings_named(recipe: "Recipe") -> str:
+    from smidgen.cli.targets import DEFAULT_RECIPE
     from smidgen.recipes.catalogue import RECIPES
 
     if recipe.name in RECIPES:
         like = RECIPES[recipe.name]
     else:
-        like = RECIPES[DEFAULT_LIKE].for_network(recipe.name, recipe.network)
+        like = RECIPES[DEFAULT_RECIPE].for_network(recipe.name, recipe.network)
     if like.fingerprint() != recipe.fingerprint():
         return "these settings"
-    return f"the settings of `{recipe.name if recipe.name in RECIPES else DEFAULT_LIKE}`"
+    return f"the settings of `{recipe.name if recipe.name in RECIPES else DEFAULT_RECIPE}`"
 
 
 def train_seeds(
     recipe: "Recipe",
     source: bytes,
-    asked: tuple[float | None, int],
+    target: float | None,
+    stay_epochs: int,
     num_seeds: int,
     store: "RunStore",
     data_dir: Path | None,
 ) -> "Proof":
     """Train what is missing of seeds 1 to `num_seeds`; raises RunError if a seed gave no run."""
+    from smidgen.cli.options import load_named
     from smidgen.cli.proving import proving_listener
     from smidgen.errors import RunError
     from smidgen.evidence.prove import ProveOptions, prove
     from smidgen.evidence.wording import failures_line
     from smidgen.recipes.parts import Budget
 
-    target, stay_epochs = asked
     dataset = load_named(recipe.dataset, data_dir)
     options = ProveOptions(target=target, stay_epochs=stay_epochs, source=source)
     # a limit that is broken is for the check to say; it must not stop the training

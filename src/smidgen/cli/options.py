@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from smidgen.choices import EngineChoice, Fit, Invert, Protocol
+
 if TYPE_CHECKING:
-    from smidgen.recipes.recipe import Recipe
+    from smidgen.data import Dataset
+    from smidgen.evidence.limits import Limits
     from smidgen.runs.store import RunStore
 
 RunsDir = Annotated[
@@ -16,7 +19,9 @@ RunsDir = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder with the data set's files (else SMIDGEN_DATA)."),
+    typer.Option(
+        "--data-dir", help="Folder with the files, or the images of `folder` (else SMIDGEN_DATA)."
+    ),
 ]
 Setting = Annotated[
     list[str] | None,
@@ -33,6 +38,60 @@ Like = Annotated[
         metavar="RECIPE",
         help="Whose settings train a FILE.py:Class (else smidgen/quick).",
     ),
+]
+ProtocolOption = Annotated[
+    Protocol,
+    typer.Option(
+        "--protocol",
+        help="final: all images, last epoch on test. tune: hold out valid. origin: as the source.",
+    ),
+]
+RunsProtocol = Annotated[
+    Protocol, typer.Option("--protocol", help="Of which runs to take for a recipe's name.")
+]
+EngineOption = Annotated[EngineChoice, typer.Option("--engine", help="What does the arithmetic.")]
+Device = Annotated[str, typer.Option(help="A torch device, such as cpu or cuda.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
+]
+InvertOption = Annotated[
+    Invert, typer.Option("--invert", help="For `folder`: whether images are dark on light.")
+]
+FitOption = Annotated[
+    Fit,
+    typer.Option("--fit", help="For `folder`: scale to 28x28, or crop and center like MNIST."),
+]
+
+MaxParams = Annotated[
+    int | None, typer.Option(min=1, help="Most parameters: trainable, reached, shared once.")
+]
+MaxMacs = Annotated[
+    int | None, typer.Option(min=1, help="Most multiply-accumulates for one image.")
+]
+MaxEpochs = Annotated[int | None, typer.Option(min=1, help="Most epochs of training.")]
+MinAccuracy = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT", help="Least mean of the last epochs' accuracy over the seeds, as 99.4."
+    ),
+]
+Stay = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many last epochs of every seed must be at --min-accuracy."),
+]
+Require = Annotated[
+    str | None, typer.Option(metavar="KINDS", help="Layers that must run, as batchnorm,dropout.")
+]
+Forbid = Annotated[
+    str | None, typer.Option(metavar="KINDS", help="Layers that must not run, as linear.")
+]
+BudgetFile = Annotated[
+    Path | None, typer.Option("--budget", help="A JSON file of limits; options go before it.")
 ]
 
 
@@ -78,43 +137,127 @@ def store_at(runs_dir: Path | None) -> "RunStore":
     return RunStore(runs_dir or folder_from(RUNS_VARIABLE) or Path("runs"))
 
 
-def recipe_from(target: str, settings: list[str] | None = None) -> "Recipe":
-    """Return the recipe that a catalogue name or a JSON file stands for, with changes applied.
+def share_of(given: float, option: str) -> float:
+    """Return a percentage as a share; refuses what must be a share already, or no percentage."""
+    if 0.0 <= given <= 1.0:
+        raise typer.BadParameter(
+            f"{given:g} looks like a share; accuracies are written in percent, as 99.4.",
+            param_hint=f"'{option}'",
+        )
+    if not 1.0 < given <= 100.0:
+        raise typer.BadParameter(
+            f"{given:g} is no percentage; accuracies are above 1 and at most 100, as 99.4.",
+            param_hint=f"'{option}'",
+        )
+    # 99.93 / 100 is above 0.9993 in doubles, and 7 errors in 10,000 images would be too many
+    return round(given / 100.0, 12)
+
+
+def load_named(
+    name: str,
+    data_dir: Path | None,
+    invert: Invert = "auto",
+    fit: Fit = "resize",
+) -> "Dataset":
+    """Load a data set and show how that goes; raises SmidgenError as `load_dataset`."""
+    from smidgen.cli.progress import data_progress
+    from smidgen.data import load_dataset
+
+    for option, given, usual in (("--invert", invert, "auto"), ("--fit", fit, "resize")):
+        if name != "folder" and given != usual:
+            raise typer.BadParameter(
+                f"it says how images of `folder` are read; `{name}` has images as they should be.",
+                param_hint=f"'{option}'",
+            )
+    with data_progress("images" if name == "folder" else "bytes") as progress:
+        return load_dataset(name, data_dir, invert=invert, fit=fit, progress=progress)
+
+
+def read_limits(path: Path | None) -> "Limits":
+    """Return the limits of a budget file; none without a file.
 
     Raises:
-        UnknownNameError: Neither a catalogue name nor a file.
-        RecipeError: A file or a change that makes no sense.
+        RecipeError: It cannot be read, or holds what is no limit.
+        UnknownNameError: It names a kind of layer that there is not.
     """
     from smidgen.errors import RecipeError
-    from smidgen.recipes.catalogue import get_recipe
-    from smidgen.recipes.recipe import Recipe
+    from smidgen.evidence.limits import Limits
+    from smidgen.values import from_json
 
-    if target.endswith(".json"):
-        path = Path(target)
-        try:
-            recipe = Recipe.from_json(path.read_bytes(), f"`{target}`")
-        except OSError as error:
-            raise RecipeError(f"Cannot read `{target}`: {error.strerror}.") from error
-    elif target == "last":
-        raise RecipeError(
-            "`last` is a run, not a recipe. `smidgen inspect last` shows its network, `smidgen "
-            "runs show last` how it went, `smidgen train --resume last` goes on with it."
-        )
-    else:
-        recipe = get_recipe(target)
-    return with_settings(recipe, settings)
+    if path is None:
+        return Limits()
+    try:
+        return from_json(Limits, path.read_bytes(), RecipeError, f"`{path}`")
+    except OSError as error:
+        raise RecipeError(f"Cannot read `{path}`: {error.strerror}.") from error
 
 
-def with_settings(recipe: "Recipe", settings: list[str] | None) -> "Recipe":
-    """Return a recipe with the changes of `--set` applied.
+def limits_from(
+    budget: Path | None,
+    *,
+    max_params: int | None,
+    max_macs: int | None,
+    max_epochs: int | None,
+    min_accuracy: float | None,
+    stay: int | None,
+    require: str | None,
+    forbid: str | None,
+) -> "Limits":
+    """Return the limits of options over those of a file.
+
+    Args:
+        budget: The file of `--budget`.
+        max_params: Of the option; as all that follow None where it was not given.
+        max_macs: The same.
+        max_epochs: The same.
+        min_accuracy: In percent.
+        stay: How many last epochs must be there.
+        require: Words between commas.
+        forbid: The same.
 
     Raises:
-        typer.BadParameter: A change that is not KEY=VALUE.
-        RecipeError: One that makes no sense.
+        typer.BadParameter: An option that makes no sense, or contradicts another limit.
+        RecipeError: As `read_limits`.
     """
-    for setting in settings or []:
-        key, separator, text = setting.partition("=")
-        if not separator or not key:
-            raise typer.BadParameter(f"`--set {setting}` is not KEY=VALUE, as optimizer.lr=0.05.")
-        recipe = recipe.with_setting(key, text)
-    return recipe
+    import dataclasses
+
+    from smidgen.errors import RecipeError
+
+    named = read_limits(budget)
+    given: dict[str, object] = {
+        "max_params": max_params,
+        "max_macs": max_macs,
+        "max_epochs": max_epochs,
+        "target_accuracy": None if min_accuracy is None else _least_share(min_accuracy),
+        "stay_epochs": stay,
+        "require": _words(require, "--require"),
+        "forbid": _words(forbid, "--forbid"),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if stay is not None and min_accuracy is None and named.target_accuracy is None:
+        raise typer.BadParameter(
+            "it needs an accuracy to stay at, as `--min-accuracy 99.4`.", param_hint="'--stay'"
+        )
+    try:
+        return dataclasses.replace(named, **changes)
+    except RecipeError as error:  # the file's own limits went together
+        raise typer.BadParameter(str(error)) from None
+
+
+def _least_share(percent: float) -> float:
+    share = share_of(percent, "--min-accuracy")
+    if share >= 1.0:
+        raise typer.BadParameter("100 % leaves no error.", param_hint="'--min-accuracy'")
+    return share
+
+
+def _words(text: str | None, option: str) -> tuple[str, ...] | None:
+    from smidgen.errors import UnknownNameError
+    from smidgen.evidence.limits import layer_word
+
+    if text is None:
+        return None
+    try:
+        return tuple(layer_word(word) for word in text.split(",") if word.strip())
+    except UnknownNameError as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -15,9 +16,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from smidgen.cli.tables import percent
+from smidgen.evidence.wording import percent
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.training.listener import Listener
+
+if TYPE_CHECKING:
+    from smidgen.data import Progress as DataProgress
 
 _COLUMNS = "epoch  train loss  train acc   {split:>5} acc  errors  seconds"
 
@@ -88,3 +92,29 @@ def _line(epoch: EpochRecord) -> str:
         f"  {percent(epoch.eval_accuracy):>9}  {epoch.eval_num_errors:6d}"
         f"  {epoch.train_seconds + epoch.eval_seconds:7.2f}"
     )
+
+
+@contextmanager
+def data_progress(unit: Literal["bytes", "images"]) -> Iterator["DataProgress"]:
+    """Give the callback that `smidgen.data` reports to: a bar on standard error in a terminal."""
+    from rich.progress import DownloadColumn, MofNCompleteColumn, TaskID
+
+    console = Console(stderr=True)
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def update(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield update

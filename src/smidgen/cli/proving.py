@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from smidgen.cli.tables import percent
 from smidgen.cores import num_cores
 from smidgen.evidence.prove import ProveListener
+from smidgen.evidence.wording import percent
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
 from smidgen.work.jobs import Busy, EpochDone, Failed, Finished, Message, Note, Started

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from smidgen.cli.proving import clock
-from smidgen.cli.tables import percent
+from smidgen.evidence.wording import percent
 from smidgen.search import SearchListener, SearchOptions, SearchStatus
 from smidgen.work.jobs import (
     Busy,

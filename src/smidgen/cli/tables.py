@@ -1,10 +1,10 @@
 """Plain tables that read well in a terminal, a pipe and a log."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from smidgen.evidence.wording import percent
-
-__all__ = ["percent", "table"]
+if TYPE_CHECKING:
+    from smidgen.network.trace import Totals
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
@@ -34,3 +34,22 @@ def _text(cell: object) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else ""
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def totals_table(totals: "Totals") -> str:
+    """Return the table of totals that `show` and `inspect` print."""
+    others = totals.others
+    rows = [
+        ["parameters (trainable, reached, shared once)", totals.num_params],
+        ["dead (registered, never reached)", totals.num_dead],
+        ["buffers (running statistics)", totals.num_buffers],
+        ["Keras total (parameters + buffers)", totals.keras_total],
+        ["folded (batch norms merged)", totals.folded],
+        ["MACs (multiply-accumulates, one image)", totals.num_macs],
+        ["  as torchinfo counts (mult-adds, biases and norms too)", others.torchinfo_mult_adds],
+        ["  as fvcore counts (norms and global means too)", others.fvcore_flops],
+        ["  as torch's flop counter counts (two per MAC)", others.torch_flops],
+        ["activations (values, one image)", totals.num_activations],
+        ["receptive field (pixels)", totals.receptive_field],
+    ]
+    return table(["total", ""], rows)

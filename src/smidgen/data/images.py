@@ -10,10 +10,11 @@ import warnings
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import numpy as np
 
+from smidgen.choices import Fit, Invert
 from smidgen.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ _JPEG_PART = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _BOX_FRACTION = 20 / 28  # the makers of MNIST scaled digits into 20x20 of 28x28
 _MIN_INK = 0.04  # of the way from ground to the brightest pixel; fainter may be noise
 _NOISE_SIGMAS = 4.0  # of the ground's own noise; fainter is no ink either
-
-Invert = Literal["auto", "yes", "no"]
-Fit = Literal["resize", "mnist"]
 
 
 class Reading(TypedDict, total=False):

@@ -1,17 +1,14 @@
 """Which engine runs a recipe, and making it."""
 
-from typing import Literal
-
 import numpy as np
 
+from smidgen.choices import EngineChoice, EngineName
 from smidgen.cores import num_cores
 from smidgen.engines.contract import Engine
 from smidgen.errors import EngineError
 from smidgen.extras import is_installed, require
 from smidgen.recipes.recipe import Recipe
 
-EngineName = Literal["torch", "native"]
-EngineChoice = Literal["auto", "torch", "native"]
 _MOST_THREADS = 4
 
 

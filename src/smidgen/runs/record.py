@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field
 from pydantic_core import from_json
 
+from smidgen.choices import EngineName, Protocol
 from smidgen.data.images import Fit, Invert, Reading, reading_of
 from smidgen.errors import RunError
 from smidgen.recipes.recipe import FORM, Recipe
@@ -25,8 +26,6 @@ _MARK = ',\n  "sha256": "'
 ON_TEST: Final = "selected on the test set"
 """How an origin chooses the epoch that it reports; said wherever such a number is shown."""
 
-Protocol = Literal["tune", "final", "origin"]
-EngineName = Literal["torch", "native"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]

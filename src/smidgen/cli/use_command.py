@@ -3,28 +3,26 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from smidgen.cli.options import DataDir, RunsDir, store_at
-from smidgen.cli.tables import percent, table
+from smidgen.choices import Fit, Invert
+from smidgen.cli.options import AsJson, DataDir, RunName, RunsDir, store_at
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import percent
 
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
-]
-InvertOption = Annotated[
-    Literal["auto", "yes", "no"] | None,
+InvertAs = Annotated[
+    Invert | None,
     typer.Option("--invert", help="Whether images are dark on light (else as in training)."),
 ]
-FitOption = Annotated[
-    Literal["resize", "mnist"] | None,
+FitAs = Annotated[
+    Fit | None,
     typer.Option(
         "--fit",
         help="Scale to the network's size, or crop and center like MNIST (else as in training).",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def evaluate(
@@ -34,8 +32,8 @@ def evaluate(
     ] = None,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
-    invert: InvertOption = None,
-    fit: FitOption = None,
+    invert: InvertAs = None,
+    fit: FitAs = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a finished run: on its own test images, or on a folder of yours.
@@ -79,8 +77,8 @@ def predict(
         typer.Argument(metavar="IMAGE...", help="PNG, JPEG or BMP files, or a folder of them."),
     ],
     runs_dir: RunsDir = None,
-    invert: InvertOption = None,
-    fit: FitOption = None,
+    invert: InvertAs = None,
+    fit: FitAs = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is on each image, with the model's probability.

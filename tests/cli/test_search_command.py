@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from smidgen.cli.search import page
+from smidgen.cli.search_command import page
 from smidgen.cli.searching import Board, searching_listener
 from smidgen.evidence.statistics import Interval
 from smidgen.recipes.recipe import Recipe

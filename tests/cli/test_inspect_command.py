@@ -10,7 +10,7 @@ import typer
 from openpyxl import load_workbook
 from typer.testing import CliRunner
 
-from smidgen.cli.inspect import inspect
+from smidgen.cli.inspect_command import inspect
 from smidgen.errors import NetworkError, SmidgenError, UnknownNameError
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
@@ -222,7 +222,7 @@ def test_what_is_no_network_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.
     """A picture or a sheet of a watched module is refused with what stopped the reading."""
     watched = Watched((), 0, 0, 0, 0, 0, (), "`gate` has no counterpart.")
     model = FileModel("Gated", None, {}, "", watched, (), "", "")
-    monkeypatch.setattr("smidgen.cli.inspected.read_python_file", lambda *arguments: model)
+    monkeypatch.setattr("smidgen.cli.targets.read_python_file", lambda *arguments: model)
 
     for option in ("--svg", "--xlsx"):
         error = run("net.py:Gated", option, tmp_path / "out").exception
@@ -279,7 +279,7 @@ def test_names_need_no_torch(arguments: list[str], tmp_path: Path):
     """Inspecting a recipe and asking for help never import torch."""
     code = (
         "import sys, typer\n"
-        "from smidgen.cli.inspect import inspect\n"
+        "from smidgen.cli.inspect_command import inspect\n"
         "app = typer.Typer(); app.command()(inspect)\n"
         "try: app()\n"
         "finally: assert 'torch' not in sys.modules\n"

@@ -118,7 +118,11 @@ def test_settings_are_applied(shell: Shell) -> None:
 
 
 WRONG = [
-    (["smidgen/quik"], "No recipe is called `smidgen/quik`. Did you mean `smidgen/quick`?"),
+    (
+        ["smidgen/quik"],
+        "No recipe or run is called `smidgen/quik`. Did you mean `smidgen/quick`? A file of your "
+        "own is FILE.py:Class or FILE.json.",
+    ),
     (["nope.json"], "Cannot read `nope.json`: No such file or directory."),
     (["x", "--set", "a=1"], None),
     (

@@ -4,13 +4,24 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.data import FitOption, InvertOption, load_named
-from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
-from smidgen.cli.tables import percent
+from smidgen.cli.options import (
+    DataDir,
+    Device,
+    EngineOption,
+    FitOption,
+    InvertOption,
+    Like,
+    ProtocolOption,
+    RunsDir,
+    Setting,
+    load_named,
+    store_at,
+)
+from smidgen.evidence.wording import percent
 
 if TYPE_CHECKING:
     from smidgen.data import Dataset
@@ -22,13 +33,6 @@ if TYPE_CHECKING:
 
 Target = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A recipe, a JSON file, or FILE.py:Class.")
-]
-ProtocolOption = Annotated[
-    Literal["final", "tune", "origin"],
-    typer.Option(
-        "--protocol",
-        help="final: all images, last epoch on test. tune: hold out valid. origin: as the source.",
-    ),
 ]
 
 
@@ -46,11 +50,9 @@ def train(
         str | None, typer.Option(help="Continue an interrupted run: a name, prefix or `last`.")
     ] = None,
     protocol: ProtocolOption = "final",
-    engine: Annotated[
-        Literal["auto", "native", "torch"], typer.Option(help="What does the arithmetic.")
-    ] = "auto",
+    engine: EngineOption = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.")] = None,
-    device: Annotated[str, typer.Option(help="A torch device, such as cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     or_stripes: Annotated[
         bool, typer.Option("--or-stripes", help="Without the data, show a run on drawn stripes.")
     ] = False,
@@ -77,14 +79,14 @@ def train(
         smidgen train --resume last
     """
     from smidgen.cli.progress import progress_listener
-    from smidgen.cli.targets import student_recipe
+    from smidgen.cli.targets import DEFAULT_RECIPE, trainable
     from smidgen.training.loop import TrainOptions
     from smidgen.training.loop import train as run_training
 
     if as_json and (with_page or opens):
         raise typer.BadParameter("not together with --json.", param_hint="'--report'")
     if with_page or opens:
-        from smidgen.cli.report import require_for_pages
+        from smidgen.cli.report_command import require_for_pages
 
         require_for_pages()
     store = store_at(runs_dir)
@@ -92,16 +94,14 @@ def train(
         _refuse_settings(context)
         run = _resume(store.find(resume), data_dir, threads)
     else:
-        mine = student_recipe(target or "", settings, like)
-        recipe = mine.recipe if mine else recipe_from(target or "smidgen/quick", settings)
-        recipe, dataset = _load(recipe, data_dir, {"invert": invert, "fit": fit}, or_stripes)
-        source = mine.source if mine else b""
-        options = TrainOptions(protocol, engine, device, threads, source)
+        wanted = trainable(target or DEFAULT_RECIPE, settings, like)
+        recipe, dataset = _load(wanted.recipe, data_dir, {"invert": invert, "fit": fit}, or_stripes)
+        options = TrainOptions(protocol, engine, device, threads, wanted.source)
         with progress_listener(recipe.epochs) as listener:
             run = run_training(recipe, dataset, store, seed, options, listener)
     _report(run, as_json)
     if with_page or opens:
-        from smidgen.cli.report import write_run_page
+        from smidgen.cli.report_command import write_run_page
 
         write_run_page(run.folder, opens, data_dir)
 

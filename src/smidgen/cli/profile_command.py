@@ -6,17 +6,33 @@ from typing import Annotated
 
 import typer
 
-from smidgen.cli.options import DataDir, Setting, recipe_from
-from smidgen.cli.tables import percent, table
+from smidgen.cli.options import (
+    DataDir,
+    FitOption,
+    InvertOption,
+    Like,
+    RunsDir,
+    Setting,
+    load_named,
+    store_at,
+)
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import percent
 
 
 def profile(
-    target: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")],
+    target: Annotated[
+        str, typer.Argument(metavar="NAME", help="A recipe, a run, a JSON file, or FILE.py:Class.")
+    ],
+    like: Like = None,
     settings: Setting = None,
     data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
     num_images: Annotated[
         int, typer.Option("--images", min=1, help="Training images in the measured epoch.")
     ] = 12_800,
+    runs_dir: RunsDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
     """Time a training epoch on the native engine, one thread, by layer and kind of work.
@@ -28,11 +44,11 @@ def profile(
 
         smidgen profile smidgen/quick
     """
-    from smidgen.data import load_dataset
+    from smidgen.cli.targets import trainable
     from smidgen.training.use import profile_recipe
 
-    recipe = recipe_from(target, settings)
-    rows = profile_recipe(recipe, load_dataset(recipe.dataset, data_dir), num_images)
+    recipe = trainable(target, settings, like, store_at(runs_dir)).recipe
+    rows = profile_recipe(recipe, load_named(recipe.dataset, data_dir, invert, fit), num_images)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return

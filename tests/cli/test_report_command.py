@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smidgen.cli import report as command
+from smidgen.cli import report_command as command
 from smidgen.data import Dataset
 from smidgen.runs.store import RunFolder
 from smidgen.training.loop import Run

@@ -1,13 +1,13 @@
 """`smidgen compare`: which of two recipes is better, if that can be told."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import RunsDir, store_at
-from smidgen.cli.tables import percent, table
-from smidgen.evidence.wording import difference_rows, verdict_line
+from smidgen.cli.options import AsJson, RunsDir, RunsProtocol, store_at
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import difference_rows, percent, verdict_line
 
 if TYPE_CHECKING:
     from smidgen.evidence.compare import Comparison, Side
@@ -21,12 +21,9 @@ _SIDE_HELP = (
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=_SIDE_HELP)],
     b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
-    protocol: Annotated[
-        Literal["final", "tune", "origin"],
-        typer.Option(help="Of which runs to take for a recipe's name."),
-    ] = "final",
+    protocol: RunsProtocol = "final",
     runs_dir: RunsDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two recipes by their finished runs, paired by seed.
 
@@ -39,11 +36,11 @@ def compare(
 
         smidgen compare smidgen/quick@native smidgen/quick@torch
     """
+    from smidgen.cli.targets import find_runs
     from smidgen.evidence.compare import compare as compare_runs
-    from smidgen.evidence.select import select_runs
 
     store = store_at(runs_dir)
-    found = compare_runs(select_runs(store, a, protocol), select_runs(store, b, protocol))
+    found = compare_runs(find_runs(a, store, protocol), find_runs(b, store, protocol))
     print(json.dumps(found.to_plain()) if as_json else page(found))
 
 

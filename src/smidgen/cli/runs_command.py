@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from smidgen.cli.options import RunsDir, store_at
-from smidgen.cli.tables import percent, table
+from smidgen.cli.options import RunName, RunsDir, store_at
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import percent
 
 if TYPE_CHECKING:
     from smidgen.runs.listing import ListedRun
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from smidgen.runs.store import RunStore
 
 app = typer.Typer(invoke_without_command=True)
-
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A path, a name, a unique prefix, or `last`.")
-]
 
 
 @app.callback()

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import DataDir, Setting, recipe_from, with_settings
-from smidgen.cli.tables import percent, table
+from smidgen.cli.options import AsJson, DataDir, EngineOption, Setting, Workers
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import percent
 
 if TYPE_CHECKING:
     from smidgen.evidence.statistics import Interval
@@ -38,13 +39,8 @@ def search(
     candidates: Annotated[
         int | None, typer.Option(min=1, help="No more candidates than this (else by time).")
     ] = None,
-    engine: Annotated[
-        Literal["auto", "native", "torch"], typer.Option(help="What does the arithmetic.")
-    ] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
-    ] = None,
+    engine: EngineOption = "auto",
+    workers: Workers = None,
     search_seed: Annotated[int, typer.Option(min=0, help="Decides what is proposed.")] = 1,
     study: Annotated[
         Path | None, typer.Option(help="Folder of the search (else ./search-PARAMETERS).")
@@ -53,7 +49,7 @@ def search(
     runs_dir: Annotated[
         Path | None, typer.Option("--runs-dir", help="Folder of runs (else runs in the study).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look for the best networks within a budget, on the validation images alone.
 
@@ -68,8 +64,9 @@ def search(
 
         smidgen search --max-params 9000 --start smidgen/quick --max-macs 200000
     """
-    from smidgen.cli.data import data_progress
+    from smidgen.cli.progress import data_progress
     from smidgen.cli.searching import searching_listener
+    from smidgen.cli.targets import trainable, with_settings
     from smidgen.data import load_dataset
     from smidgen.runs.store import RunStore
     from smidgen.search import SearchOptions
@@ -83,7 +80,7 @@ def search(
             f"it must be from 0 to --max-params, which is {max_params:,}, not {min_params:,}.",
             param_hint="'--min-params'",
         )
-    base = recipe_from(start, settings) if start else with_settings(BASE, settings)
+    base = trainable(start, settings).recipe if start else with_settings(BASE, settings)
     options = SearchOptions(
         study=study or Path(f"search-{max_params}"),
         max_params=max_params,

@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.check import Prove
-from smidgen.cli.limits import (
+from smidgen.cli.check_command import Prove
+from smidgen.cli.options import (
     BudgetFile,
+    DataDir,
     Forbid,
+    Like,
     MaxEpochs,
     MaxMacs,
     MaxParams,
     MinAccuracy,
     Require,
+    RunsDir,
     Stay,
     limits_from,
+    store_at,
 )
-from smidgen.cli.options import DataDir, Like, RunsDir, recipe_from, store_at
-from smidgen.cli.tables import percent
+from smidgen.evidence.wording import percent
 
 if TYPE_CHECKING:
-    from smidgen.cli.inspected import Inspected
+    from smidgen.cli.targets import Model
     from smidgen.evidence.grade import Grade, Submission
     from smidgen.evidence.limits import Limits
     from smidgen.evidence.proof import Proof
@@ -73,17 +76,25 @@ def grade(
 
         smidgen grade submissions --min-accuracy 99.4 --prove 5 --like eva4-s5/5 --csv
     """
+    from smidgen.cli.targets import DEFAULT_RECIPE, recipe_from
     from smidgen.evidence.grade import grades, passed_over, submissions
     from smidgen.reading.python_file import Limits as FileLimits
 
     if as_csv and as_json:
         raise typer.BadParameter("not together with --json.", param_hint="'--csv'")
     limits = limits_from(
-        (max_params, max_macs, max_epochs), (min_accuracy, stay), (require, forbid), budget
+        budget,
+        max_params=max_params,
+        max_macs=max_macs,
+        max_epochs=max_epochs,
+        min_accuracy=min_accuracy,
+        stay=stay,
+        require=require,
+        forbid=forbid,
     )
     if limits.is_empty and prove is None:
         raise typer.BadParameter("no limit is given, as `--max-params 10000`.")
-    settled = recipe_from(like or "smidgen/quick")
+    settled = recipe_from(like or DEFAULT_RECIPE)
     grader = _Grader(
         settled,
         limits,
@@ -124,15 +135,15 @@ class _Grader:
 
     def grade(self, submission: "Submission") -> "Grade":
         """Read, check and, if asked, train one; what accuracy costs it is its reason."""
-        from smidgen.cli.check import subject_of
-        from smidgen.cli.inspected import find
+        from smidgen.cli.check_command import subject_of
+        from smidgen.cli.targets import find_model
         from smidgen.errors import InterruptedRunError, SmidgenError
         from smidgen.evidence.check import check
         from smidgen.evidence.grade import Grade
 
         limits, proof, reason = self._limits, None, ""
         shape = self._settled.network.input_shape
-        found = find(submission.target, shape, self._file_limits, None)
+        found = find_model(submission.target, shape, self._file_limits)
         subject = subject_of(found, submission.target, self._settled)
         if limits.needs_runs or self._num_seeds is not None:
             try:
@@ -148,14 +159,21 @@ class _Grader:
             return Grade(submission, checked, reason=reason)
         return Grade(submission, checked, proof.accuracy.mean, proof.accuracy.sd)
 
-    def _measure(self, found: "Inspected", target: str) -> "Proof":
+    def _measure(self, found: "Model", target: str) -> "Proof":
         from smidgen.cli.measuring import proof_for
         from smidgen.cli.targets import recipe_like
         from smidgen.errors import RunError
 
         recipe = recipe_like(found, target, self._settled)
-        asked = (self._limits.target_accuracy, self._limits.stay_epochs)
-        proof = proof_for(recipe, found.source, asked, self._num_seeds, self._store, self._data_dir)
+        proof = proof_for(
+            recipe,
+            found.source,
+            self._limits.target_accuracy,
+            self._limits.stay_epochs,
+            self._num_seeds,
+            self._store,
+            self._data_dir,
+        )
         if proof is None:
             raise RunError("It has no finished runs to measure. `--prove 5` makes some.")
         return proof

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import smidgen.data
-from smidgen.cli import training
+from smidgen.cli import targets
 from smidgen.data import Dataset
 from smidgen.errors import DataMissingError, DownloadError
 from smidgen.files import locked
@@ -466,7 +466,7 @@ def test_the_default_recipe_is_quick(
         asked.append(target)
         return tiny_recipe
 
-    monkeypatch.setattr(training, "recipe_from", recipe_from)
+    monkeypatch.setattr(targets, "recipe_from", recipe_from)
 
     assert shell("train", *TORCH).code == 0
     assert asked == ["smidgen/quick"]

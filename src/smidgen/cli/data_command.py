@@ -1,34 +1,22 @@
 """`smidgen data`: fetch, measure and look at data sets."""
 
-import contextlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from smidgen.cli.options import AsJson, DataDir, FitOption, InvertOption, load_named
+
 if TYPE_CHECKING:
-    from smidgen.data import Dataset, DatasetStats, Progress
+    from smidgen.data import DatasetStats
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, measure and look at data sets.")
 
 Name = Annotated[
     str,
     typer.Argument(help="mnist, fashion-mnist, kmnist, qmnist, stripes or folder."),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder with the files, or with images for `folder`."),
-]
-InvertOption = Annotated[
-    Literal["auto", "yes", "no"],
-    typer.Option("--invert", help="For `folder`: whether images are dark on light."),
-]
-FitOption = Annotated[
-    Literal["resize", "mnist"],
-    typer.Option("--fit", help="For `folder`: scale to 28x28, or crop and center like MNIST."),
 ]
 
 
@@ -48,6 +36,7 @@ def fetch(
 
         smidgen data fetch mnist --from ~/Downloads/mnist.zip
     """
+    from smidgen.cli.progress import data_progress
     from smidgen.data import fetch_dataset
 
     with data_progress("bytes") as progress:
@@ -61,7 +50,7 @@ def stats(
     data_dir: DataDir = None,
     invert: InvertOption = "auto",
     fit: FitOption = "resize",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print counts per class, mean, standard deviation and range of the pixels.
 
@@ -159,25 +148,6 @@ def samples(
     print(output)
 
 
-def load_named(
-    name: str,
-    data_dir: Path | None,
-    invert: Literal["auto", "yes", "no"] = "auto",
-    fit: Literal["resize", "mnist"] = "resize",
-) -> "Dataset":
-    """Load a data set and show how that goes; raises SmidgenError as `load_dataset`."""
-    from smidgen.data import load_dataset
-
-    for option, given, usual in (("--invert", invert, "auto"), ("--fit", fit, "resize")):
-        if name != "folder" and given != usual:
-            raise typer.BadParameter(
-                f"it says how images of `folder` are read; `{name}` has images as they should be.",
-                param_hint=f"'{option}'",
-            )
-    with data_progress("images" if name == "folder" else "bytes") as progress:
-        return load_dataset(name, data_dir, invert=invert, fit=fit, progress=progress)
-
-
 def _table(stats: "DatasetStats") -> str:
     shape = "x".join(str(side) for side in stats.image_shape)
     rows = [(stats.name, "train", "test")]
@@ -191,37 +161,3 @@ def _table(stats: "DatasetStats") -> str:
     lines = [f"{row[0]:<{width}}  {row[1]:>9}  {row[2]:>9}" for row in rows]
     note = f"Pixels are shares of 255; images are {shape}; sha256 {stats.sha256}"
     return "\n".join([*lines, "", note])
-
-
-@contextlib.contextmanager
-def data_progress(unit: Literal["bytes", "images"]) -> Iterator["Progress"]:
-    """Give the callback that `smidgen.data` reports to: a bar on standard error in a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-    )
-
-    console = Console(stderr=True)
-    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        amount,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    tasks: dict[str, TaskID] = {}
-
-    def update(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what)
-        bar.update(tasks[what], completed=done, total=total)
-
-    with bar:
-        yield update

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smidgen.cli.options import Setting, recipe_from
-from smidgen.cli.tables import table
-from smidgen.cli.totals import totals_table
+from smidgen.cli.options import AsJson, Like, RunsDir, Setting, store_at
+from smidgen.cli.tables import table, totals_table
 
 if TYPE_CHECKING:
     from smidgen.recipes.recipe import Recipe
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def recipes(as_json: AsJson = False) -> None:
@@ -52,8 +49,12 @@ def recipes(as_json: AsJson = False) -> None:
 
 
 def show(
-    target: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, or a JSON file.")],
+    target: Annotated[
+        str, typer.Argument(metavar="NAME", help="A recipe, a run, a JSON file, or FILE.py:Class.")
+    ],
+    like: Like = None,
     settings: Setting = None,
+    runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a recipe: its layers with shapes, counts and receptive fields, and its story.
@@ -66,7 +67,9 @@ def show(
 
         smidgen show eva4-s5/5 --json
     """
-    recipe = recipe_from(target, settings)
+    from smidgen.cli.targets import trainable
+
+    recipe = trainable(target, settings, like, store_at(runs_dir)).recipe
     print(json.dumps(_plain(recipe)) if as_json else _page(recipe))
 
 

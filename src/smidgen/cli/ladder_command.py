@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import DataDir, RunsDir, store_at
-from smidgen.cli.tables import percent, table
-from smidgen.evidence.wording import claimed_line, reached_line
+from smidgen.cli.options import AsJson, DataDir, RunsDir, store_at
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import claimed_line, percent, reached_line
 
 if TYPE_CHECKING:
     from smidgen.evidence.told import Reached, ToldStep
@@ -28,7 +28,7 @@ def ladder(
     run: Annotated[bool, typer.Option("--run", help="Train what has no runs yet.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="With --run: 5 means seeds 1 to 5.")] = 1,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -60,7 +60,7 @@ def ladder(
         from smidgen.cli.measuring import train_seeds
 
         for rung in rungs:
-            train_seeds(rung.recipe, b"", (None, 5), seeds, store, data_dir)
+            train_seeds(rung.recipe, b"", None, 5, seeds, store, data_dir)
     steps = tell(rungs, store)
     if as_json:
         print(json.dumps({"ladder": name, "steps": [step.to_plain() for step in steps]}))

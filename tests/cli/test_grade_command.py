@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smidgen.cli import inspected
+from smidgen.cli import targets
 from smidgen.errors import InterruptedRunError, NetworkError, RecipeError
 from smidgen.evidence.grade import Grade, Submission, grades, submissions
 from smidgen.reading.python_file import FileModel
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             raise NetworkError("`cleo.py` | fails when it is run:\nValueError.")
         return MODEL
 
-    monkeypatch.setattr(inspected, "read_python_file", read)
+    monkeypatch.setattr(targets, "read_python_file", read)
     return work
 
 
@@ -69,7 +69,7 @@ def test_notes_on_what_was_only_watched_stand_in_the_table(
     """A limit that is kept because numbers are frozen says so in the row."""
     watched = Watched((), 8, 20_800, 0, 0, 100, (), "because")
     model = FileModel("Net", None, {}, "", watched, (), b"source", "0" * 64)
-    monkeypatch.setattr(inspected, "read_python_file", lambda *given: model)
+    monkeypatch.setattr(targets, "read_python_file", lambda *given: model)
 
     rows = shell("grade", str(folder), "--max-params", "10000").out.splitlines()
 

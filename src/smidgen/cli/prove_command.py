@@ -3,15 +3,29 @@
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.data import FitOption, InvertOption, load_named
-from smidgen.cli.options import DataDir, Like, RunsDir, Setting, recipe_from, store_at
-from smidgen.cli.reported import Wanted
-from smidgen.cli.tables import percent, table
-from smidgen.evidence.wording import can_stay, failures_line, proof_heading, proof_rows
+from smidgen.cli.options import (
+    AsJson,
+    DataDir,
+    Device,
+    EngineOption,
+    FitOption,
+    InvertOption,
+    Like,
+    ProtocolOption,
+    RunsDir,
+    Setting,
+    Workers,
+    load_named,
+    share_of,
+    store_at,
+)
+from smidgen.cli.report_command import Wanted
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import can_stay, failures_line, percent, proof_heading, proof_rows
 
 if TYPE_CHECKING:
     from smidgen.evidence.proof import Proof
@@ -33,23 +47,15 @@ def prove(
     stay: Annotated[
         int, typer.Option(min=1, help="How many last epochs at the target mean it stays there.")
     ] = 5,
-    protocol: Annotated[
-        Literal["final", "tune", "origin"],
-        typer.Option(help="final: all images, last epoch on test. tune: hold out valid."),
-    ] = "final",
-    engine: Annotated[
-        Literal["auto", "native", "torch"], typer.Option(help="What does the arithmetic.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="A torch device, such as cpu or cuda.")] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
-    ] = None,
+    protocol: ProtocolOption = "final",
+    engine: EngineOption = "auto",
+    device: Device = "cpu",
+    workers: Workers = None,
     data_dir: DataDir = None,
     invert: InvertOption = "auto",
     fit: FitOption = "resize",
     runs_dir: RunsDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     opens: Annotated[
         bool, typer.Option("--open", help="Write the proof's page and open it in a browser.")
     ] = False,
@@ -67,22 +73,21 @@ def prove(
         smidgen prove net.py:Net --like eva4-s5/5
     """
     from smidgen.cli.proving import proving_listener
-    from smidgen.cli.targets import student_recipe
+    from smidgen.cli.targets import trainable
     from smidgen.errors import RunError
     from smidgen.evidence.limits import void_target
     from smidgen.evidence.prove import ProveOptions
     from smidgen.evidence.prove import prove as run_seeds
 
     if opens:
-        from smidgen.cli.report import require_for_pages
+        from smidgen.cli.report_command import require_for_pages
 
         require_for_pages()
     share = None if target is None else share_of(target, "--target")
-    mine = student_recipe(recipe_name, settings, like)
-    recipe = mine.recipe if mine else recipe_from(recipe_name, settings)
+    wanted = trainable(recipe_name, settings, like)
+    recipe = wanted.recipe
     dataset = load_named(recipe.dataset, data_dir, invert, fit)
-    source = mine.source if mine else b""
-    options = ProveOptions(protocol, engine, device, workers, share, stay, source)
+    options = ProveOptions(protocol, engine, device, workers, share, stay, wanted.source)
     store = store_at(runs_dir)
     void = "" if target is not None else void_target(recipe)
     with proving_listener(recipe.epochs, workers) as listener:
@@ -91,7 +96,7 @@ def prove(
         proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, listener)
     print(json.dumps(proof.to_plain()) if as_json else page(proof))
     if opens:
-        from smidgen.cli.report import write_proof_page
+        from smidgen.cli.report_command import write_proof_page
 
         write_proof_page(proof, store, Wanted(data_dir, target=share))
     elif not as_json:
@@ -117,22 +122,6 @@ def page_command(
     if runs_dir is not None:
         words += ["--runs-dir", str(runs_dir)]
     return f"Its page: {shlex.join(words)}"
-
-
-def share_of(given: float, option: str) -> float:
-    """Return a percentage as a share; refuses what must be a share already, or no percentage."""
-    if 0.0 <= given <= 1.0:
-        raise typer.BadParameter(
-            f"{given:g} looks like a share; accuracies are written in percent, as 99.4.",
-            param_hint=f"'{option}'",
-        )
-    if not 1.0 < given <= 100.0:
-        raise typer.BadParameter(
-            f"{given:g} is no percentage; accuracies are above 1 and at most 100, as 99.4.",
-            param_hint=f"'{option}'",
-        )
-    # 99.93 / 100 is above 0.9993 in doubles, and 7 errors in 10,000 images would be too many
-    return round(given / 100.0, 12)
 
 
 def page(proof: "Proof") -> str:

@@ -1,27 +1,32 @@
 """`smidgen check`: does a model keep its limits? Exit code 0 says yes, 3 no."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from xml.etree import ElementTree
 
 import typer
 
-from smidgen.cli.limits import (
+from smidgen.cli.options import (
     BudgetFile,
+    DataDir,
     Forbid,
+    Like,
     MaxEpochs,
     MaxMacs,
     MaxParams,
     MinAccuracy,
     Require,
+    RunsDir,
     Stay,
     limits_from,
+    store_at,
 )
-from smidgen.cli.options import DataDir, Like, RunsDir, recipe_from, store_at
 
 if TYPE_CHECKING:
-    from smidgen.cli.inspected import Inspected
+    from smidgen.cli.targets import Model
     from smidgen.evidence.check import Checked
     from smidgen.evidence.limits import Limits
     from smidgen.evidence.subject import Subject
@@ -72,13 +77,19 @@ def check(
 
         smidgen check last --budget budget.json --format junit
     """
-    from smidgen.cli.ci import github, junit
     from smidgen.evidence.check import lines_of
 
     if as_json and output not in ("text", "json"):
         raise typer.BadParameter("not together with --json.", param_hint="'--format'")
     limits = limits_from(
-        (max_params, max_macs, max_epochs), (min_accuracy, stay), (require, forbid), budget
+        budget,
+        max_params=max_params,
+        max_macs=max_macs,
+        max_epochs=max_epochs,
+        min_accuracy=min_accuracy,
+        stay=stay,
+        require=require,
+        forbid=forbid,
     )
     checked = _check(target, limits, like, prove, data_dir, runs_dir)
     if as_json or output == "json":
@@ -104,14 +115,13 @@ def _check(
     data_dir: Path | None,
     runs_dir: Path | None,
 ) -> "Checked":
-    from smidgen.cli.inspected import find
-    from smidgen.cli.targets import DEFAULT_LIKE
+    from smidgen.cli.measuring import proof_for, proof_of_run
+    from smidgen.cli.targets import DEFAULT_RECIPE, find_model, recipe_from, recipe_like
     from smidgen.evidence.check import check as hold
     from smidgen.evidence.limits import limits_of, void_target
-    from smidgen.reading.python_file import Limits as FileLimits
 
-    settled = recipe_from(like or DEFAULT_LIKE)
-    found = find(target, settled.network.input_shape, FileLimits(), runs_dir)
+    settled = recipe_from(like or DEFAULT_RECIPE)
+    found = find_model(target, settled.network.input_shape, runs_dir=runs_dir)
     if found.recipe is not None and like is not None:
         raise typer.BadParameter(
             f"it says how to train a network; `{target}` has settings of its own.",
@@ -127,28 +137,30 @@ def _check(
         subject = replace(subject, notes=(*subject.notes, void))
     proof = None
     if found.origin == "run" and (limits.needs_runs or num_seeds is not None):
-        from smidgen.cli.measuring import proof_of_run
-
         if num_seeds is not None:
             raise typer.BadParameter(
                 f"`{target}` is one run, measured as it is. Name its recipe to train seeds of it.",
                 param_hint="'--prove'",
             )
         folder = store_at(runs_dir).find(target)
-        proof = proof_of_run(folder, (limits.target_accuracy, limits.stay_epochs))
+        proof = proof_of_run(folder, limits.target_accuracy, limits.stay_epochs)
         told = f"Measured on this run alone: seed {proof.seeds[0].seed}, protocol {proof.protocol}."
         subject = replace(subject, notes=(*subject.notes, told))
     elif limits.needs_runs or num_seeds is not None:
-        from smidgen.cli.measuring import proof_for
-        from smidgen.cli.targets import recipe_like
-
         recipe = found.recipe or recipe_like(found, target, settled)
-        asked = (limits.target_accuracy, limits.stay_epochs)
-        proof = proof_for(recipe, found.source, asked, num_seeds, store_at(runs_dir), data_dir)
+        proof = proof_for(
+            recipe,
+            found.source,
+            limits.target_accuracy,
+            limits.stay_epochs,
+            num_seeds,
+            store_at(runs_dir),
+            data_dir,
+        )
     return hold(subject, limits, proof)
 
 
-def subject_of(found: "Inspected", target: str, settled: "Recipe") -> "Subject":
+def subject_of(found: "Model", target: str, settled: "Recipe") -> "Subject":
     """Return a model as limits see it, with the epochs that would train it."""
     from smidgen.cli.targets import shown_name
     from smidgen.evidence.subject import subject_of_network, subject_of_watched
@@ -162,3 +174,56 @@ def subject_of(found: "Inspected", target: str, settled: "Recipe") -> "Subject":
     if found.recipe is None and ours != theirs:
         notes += (f"It tells {ours} classes apart; `{settled.name}` needs {theirs}.",)
     return subject_of_network(name, found.network, epochs, notes)
+
+
+def junit(found: "Sequence[Checked]") -> str:
+    """Return JUnit's XML: a suite per model, a case per limit."""
+    root = ElementTree.Element("testsuites", name="smidgen check")
+    for checked in found:
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=_printable(checked.subject.name),
+            tests=str(len(checked.limits)),
+            failures=str(len(checked.broken)),
+            errors="0",
+        )
+        for limit in checked.limits:
+            name = f"{limit.name} {limit.limit}" if isinstance(limit.limit, str) else limit.name
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=_printable(checked.subject.name), name=name
+            )
+            if not limit.kept:
+                failure = ElementTree.SubElement(case, "failure", message=limit.text)
+                failure.text = limit.text
+    ElementTree.indent(root)
+    declaration = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    return declaration + ElementTree.tostring(root, encoding="unicode")
+
+
+def github(checked: "Checked", target: str) -> str:
+    """Return GitHub's workflow commands: an error per broken limit, a line per kept one."""
+    file, python, _ = target.partition(".py:")
+    path = f"{file}.py" if python else target
+    place = f"file={_property(path)}," if path.endswith((".py", ".json")) else ""
+    lines = []
+    for limit in checked.limits:
+        text = _message(f"{checked.subject.name}: {limit.text}")
+        if limit.kept:
+            lines.append(f"kept {limit.name}: {text}")
+        else:
+            lines.append(f"::error {place}title={_property(limit.name)} not kept::{text}")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Return text without the control characters that XML cannot hold."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")

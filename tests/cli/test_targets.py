@@ -1,15 +1,21 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
-from smidgen.cli.variants import read_variants
+from smidgen.cli.targets import find_runs, full_name, read_variants, recipe_from, trainable
+from smidgen.errors import RunError, UnknownNameError
 from smidgen.evidence.ablate import Variant
 from smidgen.network.layers import Dense, Flatten
 from smidgen.network.network import Network
+from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.parts import Budget, OriginProtocol
 from smidgen.recipes.recipe import Recipe
+from smidgen.runs.store import RunFolder, RunStore
 
+MakeRun = Callable[..., RunFolder]
 WIDE = Network((Flatten(), Dense(10)))
 
 
@@ -86,3 +92,39 @@ def test_a_recipe_is_taken_as_it_is(tiny_recipe: Recipe) -> None:
     assert variant.name == "other.json; epochs=4"
     assert variant.recipe.fingerprint() == tiny_recipe.replace(network=WIDE, epochs=4).fingerprint()
     assert json.loads(named.recipe.to_json())["name"] == "smidgen/quick"
+
+
+def test_short_names_stand_for_the_only_recipe_that_ends_so() -> None:
+    """What several recipes end with stays what it is, and is told as unknown."""
+    assert recipe_from("quick") == RECIPES["smidgen/quick"]
+    assert full_name("conv") == "mnist-challenge/conv"
+    assert full_name("1") == "1"
+    with pytest.raises(UnknownNameError, match="No recipe is called `1`"):
+        recipe_from("1")
+
+
+def test_network_files_and_runs_can_be_trained(tiny_recipe: Recipe, make_run: MakeRun) -> None:
+    """A network alone is trained like a Python file's, a run stands for its recipe."""
+    run = make_run(recipe=tiny_recipe)
+
+    alone = trainable("wide.json", ["epochs=2"], like="eva4-s5/5").recipe
+    assert (alone.network, alone.epochs) == (WIDE, 2)
+    assert alone.optimizer == RECIPES["eva4-s5/5"].optimizer
+    assert trainable(run.name, store=RunStore(run.path.parent)).recipe == tiny_recipe
+    with pytest.raises(typer.BadParameter, match="settings of its own"):
+        trainable("other.json", like="eva4-s5/5")
+
+
+def test_files_stand_for_the_runs_of_what_they_train(
+    tiny_recipe: Recipe, make_run: MakeRun
+) -> None:
+    """A report names a recipe by its file; without runs, it says what makes some."""
+    other = tiny_recipe.replace(name="other", network=WIDE)
+    run = make_run(recipe=other, fingerprint=other.fingerprint())
+    store = RunStore(run.path.parent)
+
+    assert [found.name for found in find_runs("other.json", store, run.record().protocol)] == [
+        run.name
+    ]
+    with pytest.raises(RunError, match=r"`smidgen prove wide\.json` makes some"):
+        find_runs("wide.json", store, "final")
