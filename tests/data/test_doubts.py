@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from smidgen.cli.data import app
+from smidgen.cli.data_command import app
 from smidgen.data import Dataset, Split, assemble, draw_stripes, load_dataset, split_valid
 from smidgen.data.dataset import first_alike
 from smidgen.data.doubts import find_doubts, is_empty, notes_on
