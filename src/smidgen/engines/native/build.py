@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smidgen.engines.native.job import job_header
 from smidgen.engines.native.toolchain import (
     ADVICE,
     COMMON_FLAGS,
@@ -393,6 +394,7 @@ def _native_magic() -> tuple[bytes, ...]:
 
 def _compile(job: _Job, processor: Sequence[str]) -> Path:
     headers = {path.name: path.read_text(encoding="utf-8") for path in HEADER_FOLDER.glob("*.h")}
+    headers["job.h"] = job_header()
     key = _key(job, headers, processor)
     return cached(key, job.kind.suffix, _builder(job, headers))
 
