@@ -131,7 +131,7 @@ def job_header() -> str:
     )
 
 
-_HEADER = """/* What Python hands over for an epoch or an evaluation; printed from job.py's table. */
+_HEADER = """/* What Python hands over for an epoch or an evaluation, from job.py's table. */
 #ifndef SMIDGEN_JOB_H
 #define SMIDGEN_JOB_H
 

@@ -24,7 +24,7 @@ INLINE void norm_sums(const V *x, Map map, VI images, double *sums) {
 }
 
 /* The same from the totals that a convolution took while it stored its values. */
-INLINE void fold_sums(const VD *totals, int channels, double *sums) {
+INLINE void fold_sums(VD *totals, int channels, double *sums) {
     for (int i = 0; i < 2 * channels; i++) sums[i] = sum_lanes_wide(totals[i]);
 }
 
