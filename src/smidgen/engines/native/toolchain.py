@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from smidgen.errors import CompilerError
+from smidgen.places import at_home
 
 COMPILER_VARIABLE = "SMIDGEN_CC"
 OLDEST_GCC = 12
@@ -207,7 +208,7 @@ def find_compilers(name: str | None = None) -> Iterator[Compiler]:
         yield _probe(_command_of(name, "the option `compiler`"))
         return
     if chosen := os.environ.get(COMPILER_VARIABLE):
-        yield _probe(_command_of(chosen, f"`{COMPILER_VARIABLE}`"))
+        yield _probe(_command_of(at_home(chosen), f"`{COMPILER_VARIABLE}`"))
         return
     others: list[Compiler] = []
     failures: list[CompilerError] = []
