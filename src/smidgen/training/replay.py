@@ -31,8 +31,7 @@ def write_replay(
     from smidgen.engines.torch_engine import TorchEngine
 
     oracle = TorchEngine(record.recipe.network, record.recipe, train.images, train.labels)
-    images = oracle.batch(plan, error.step)
-    labels = train.labels[plan.order[plan.rows(error.step)]]
+    images, labels = oracle.batch(plan, error.step)
     state = engine.state()
     dropout = (plan.dropout_key, error.step)
     targets = None if plan.targets is None else plan.targets[plan.rows(error.step)]
