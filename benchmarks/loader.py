@@ -8,7 +8,6 @@ the medians and their ratios are printed and written to `docs/results/loader.jso
 
 import argparse
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from ordinary import OrdinaryTraining
 
 from smidgen.data import Split, load_dataset
+from smidgen.engines.choose import default_threads
 from smidgen.engines.native.engine import NativeEngine
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.recipes.catalogue import get_recipe
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=60, help="batches per stretch")
     options = parser.parse_args()
-    threads = min(os.cpu_count() or 1, 4)
+    threads = default_threads()
     torch.set_num_threads(threads)
     train = load_dataset("mnist", options.data_dir).train
     rows = [measure(name, train, options.rounds, options.steps, threads) for name in RECIPES]

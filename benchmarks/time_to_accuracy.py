@@ -22,6 +22,7 @@ import torch
 from ordinary import OrdinaryTraining
 
 from smidgen.data import load_dataset
+from smidgen.engines.choose import default_threads
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.training.environment import describe_environment
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 4))
+    parser.add_argument("--threads", type=int, default=default_threads())
     options = parser.parse_args()
     if options.data_dir is not None:
         os.environ["SMIDGEN_DATA"] = str(options.data_dir)

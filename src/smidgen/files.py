@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from smidgen.errors import InUseError, StorageError, StorageWarning
 
 TEMPORARY_SUFFIX = ".partial"
@@ -109,6 +107,8 @@ def locked(
         StorageError: The lock file cannot be made.
         InUseError: Another process holds it.
     """
+    from filelock import FileLock, Timeout  # 50 ms that `--help` and listings need not wait
+
     # a soft lock would outlive a killed process; without one we can at least say so
     lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with storage_errors(path):

@@ -14,7 +14,7 @@ _NEAR_LEVELS = 4.0
 """Pictures that differ by less on average (root of mean square, of 255) are told as nearly alike:
 saving as JPEG of quality 90 changes 1 to 3, and noise that differs at all more than 5."""
 _MORE = "`smidgen data check` lists all."
-_BLOCK = 2048  # pictures compared with all others at a time: 2048 x 60,000 floats are 490 MB
+_BLOCK = 512  # pictures compared with all others at a time: 512 x 60,000 floats are 123 MB
 
 
 class Place(NamedTuple):
