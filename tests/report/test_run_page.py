@@ -140,17 +140,7 @@ def test_damaged_files_cost_their_part_only(
 
 
 def _no_images(record: RunRecord) -> RunRecord:
-    assert record.result is not None
-    return replace(record, result=replace(record.result, num_images=0, num_errors=0))
-
-
-def _no_epochs(record: RunRecord) -> RunRecord:
-    return replace(record, epochs=())
-
-
-def _too_many_errors(record: RunRecord) -> RunRecord:
-    assert record.result is not None
-    return replace(record, result=replace(record.result, num_errors=41))
+    return replace(record, data=replace(record.data, num_train=0))
 
 
 def _few_names(record: RunRecord) -> RunRecord:
@@ -161,8 +151,6 @@ def _few_names(record: RunRecord) -> RunRecord:
     ("change", "text"),
     [
         (_no_images, "no images"),
-        (_no_epochs, "a result without epochs"),
-        (_too_many_errors, "more errors than images"),
         (_few_names, "class names that are not as many as the network's"),
     ],
 )

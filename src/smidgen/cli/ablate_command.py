@@ -22,7 +22,7 @@ from smidgen.cli.options import (
     store_at,
 )
 from smidgen.cli.tables import table
-from smidgen.evidence.wording import percent
+from smidgen.evidence.wording import markdown_line, markdown_table, percent
 
 if TYPE_CHECKING:
     from smidgen.evidence.ablate import AblateListener, Variant
@@ -225,14 +225,12 @@ def page(found: "Ablation") -> str:
 
 def markdown(found: "Ablation", command: str) -> str:
     """Return an ablation as a page of Markdown, with the command that made it."""
-    rule = ["---", *["--:"] * (len(_HEADER) - 2), "---"]
-    cells = [[_cell(cell) for cell in _cells(row)] for row in (found.base, *found.variants)]
-    lines = [f"| {' | '.join(row)} |" for row in [list(_HEADER), rule, *cells]]
-    told = [f"- {_escaped(name)}: {_escaped(text)}" for name, text in _remarks(found)]
+    rows = [_cells(row) for row in (found.base, *found.variants)]
+    told = [f"- {markdown_line(name)}: {markdown_line(text)}" for name, text in _remarks(found)]
     parts = [
         f"# Ablation of `{found.recipe}`",
         _sample(found).replace("\n", " "),
-        "\n".join(lines),
+        markdown_table(_HEADER, rows, {0, len(_HEADER) - 1}),
         *_rules(found),
         *(["\n".join(told)] if told else []),
         f"Made on {'; '.join(found.processors)} with {'; '.join(found.versions)}:",
@@ -381,13 +379,3 @@ def _images(row: "AblationRow", split: str) -> list[tuple[str, str]]:
         return []
     text = f"that holds for these images of `{split}`; on others it might not"
     return [(row.name, f"{row.verdict} by accuracy alone; {text}")]
-
-
-def _cell(cell: object) -> str:
-    if cell is None:
-        return "-"
-    return f"{cell:,}" if isinstance(cell, int) else _escaped(str(cell))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -26,7 +26,7 @@ from smidgen.cli.options import (
     limits_from,
     store_at,
 )
-from smidgen.evidence.wording import percent
+from smidgen.evidence.wording import markdown_table, percent
 
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
@@ -237,13 +237,8 @@ def _verdict(each: "Grade") -> str:
 def _markdown(done: "list[Grade]") -> str:
     header, rows = _rows(done)
     numbers = {"parameters", "registered", "Keras total", "MACs", "accuracy", "sd", "seeds"}
-    rule = ["--:" if title in numbers else "---" for title in header]
-    lines = [header, rule, *([_escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|")
+    left = [place for place, title in enumerate(header) if title not in numbers]
+    return markdown_table(header, rows, left)
 
 
 def _csv(done: "list[Grade]") -> str:

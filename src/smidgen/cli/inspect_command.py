@@ -9,6 +9,7 @@ import typer
 
 from smidgen.cli.options import AsJson, RunsDir
 from smidgen.cli.tables import table, totals_table
+from smidgen.evidence.wording import span_text
 
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
@@ -139,8 +140,8 @@ def _layers(network: "Network", max_params: int | None) -> str:
             _share(row.num_params, whole),
             row.num_macs,
             row.num_activations,
-            _span(row.reach.receptive_field),
-            _span(row.reach.jump),
+            span_text(row.reach.receptive_field),
+            span_text(row.reach.jump),
         ]
         for row in traced.rows
     ]
@@ -162,7 +163,7 @@ def _calls(watched: "Watched", max_params: int | None) -> str:
             _share(row.num_params, whole),
             row.num_frozen,
             row.num_macs,
-            None if row.receptive_field is None else _span(row.receptive_field),
+            None if row.receptive_field is None else span_text(row.receptive_field),
         ]
         for row in watched.rows
     ]
@@ -196,8 +197,3 @@ def _budget(found: "Model", max_params: int) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if part else ""
-
-
-def _span(span: tuple[float, float]) -> str:
-    low, high = (f"{x:g}" for x in sorted(span))
-    return low if low == high else f"{low}-{high}"

@@ -8,7 +8,7 @@ import typer
 
 from smidgen.cli.options import AsJson, DataDir, RunsDir, store_at
 from smidgen.cli.tables import table
-from smidgen.evidence.wording import claimed_line, percent, reached_line
+from smidgen.evidence.wording import claimed_line, markdown_table, percent, reached_line
 
 if TYPE_CHECKING:
     from smidgen.evidence.told import Reached, ToldStep
@@ -105,10 +105,8 @@ def page(name: str, steps: "list[ToldStep]") -> str:
 
 def markdown(name: str, steps: "list[ToldStep]") -> str:
     """Return a ladder as a page: the table, then a section per step."""
-    rule = ["---", "---", *["--:"] * (len(_HEADER) - 3), "---"]
-    rows = [[_cell(cell) for cell in row] for row in _rows(steps)]
-    lines = [f"| {' | '.join(row)} |" for row in [list(_HEADER), rule, *rows]]
-    parts = [f"# {name}", "\n".join(lines)]
+    left = {0, 1, len(_HEADER) - 1}
+    parts = [f"# {name}", markdown_table(_HEADER, _rows(steps), left)]
     for number, step in enumerate(steps, start=1):
         parts.append(f"## Step {number}: {step.recipe.name}")
         sections: dict[str, list[str]] = {}
@@ -161,9 +159,3 @@ def _story(step: "ToldStep") -> list[tuple[str, str]]:
         story.append(("Analysis", f"told: {about.analysis}"))
     story += [("Analysis", text) for text in step.analysis]
     return story
-
-
-def _cell(cell: object) -> str:
-    if cell is None:
-        return "-"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -8,6 +8,7 @@ import typer
 
 from smidgen.cli.options import AsJson, Like, RunsDir, Setting, store_at
 from smidgen.cli.tables import table, totals_table
+from smidgen.evidence.wording import span_text
 
 if TYPE_CHECKING:
     from smidgen.recipes.recipe import Recipe
@@ -113,10 +114,10 @@ def _page(recipe: "Recipe") -> str:
             show_shape(row.output_shape),
             row.num_params,
             row.num_macs,
-            _span(row.reach.receptive_field),
-            _span(row.reach.jump),
-            _span(row.reach.start),
-            _span(row.reach.padding),
+            span_text(row.reach.receptive_field),
+            span_text(row.reach.jump),
+            span_text(row.reach.start),
+            span_text(row.reach.padding),
         ]
         for row in traced.rows
     ]
@@ -203,8 +204,3 @@ def _claimed(recipe: "Recipe") -> str:
             f"mean of the last {len(tail)}: {sum(tail) / len(tail):.2f} %"
         )
     return text
-
-
-def _span(span: tuple[float, float]) -> str:
-    low, high = (f"{x:g}" for x in span)
-    return low if low == high else f"{low}-{high}"

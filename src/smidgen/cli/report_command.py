@@ -1,7 +1,6 @@
 """`smidgen report`: records as pages, pictures and write-ups."""
 
 import json
-import re
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -61,8 +60,9 @@ class Reported:
     @property
     def file(self) -> Path:
         """Where the page goes if nobody says: the current folder."""
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.")[:120]
-        return Path(f"report-{slug}.html")
+        from smidgen.runs.store import slug
+
+        return Path(f"report-{slug(self.name, 120)}.html")
 
 
 def report(

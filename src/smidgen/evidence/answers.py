@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smidgen.errors import RunError
+from smidgen.training.splits import softmax
 
 NUM_BINS = 15
 
@@ -60,9 +61,7 @@ def answers_of(logits: np.ndarray, labels: np.ndarray) -> Answers:
         raise RunError("Class scores must be finite numbers and labels whole ones.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise RunError(f"Labels must be 0 to {num_classes - 1}, not up to {int(labels.max())}.")
-    scores = logits.astype(np.float64)
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return Answers(labels.astype(np.int64), shares / shares.sum(axis=1, keepdims=True))
+    return Answers(labels.astype(np.int64), softmax(logits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Proofs, comparisons and steps in, the words in which they are told out: the same everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +16,39 @@ CLAIM_SEEDS = 20
 def percent(share: float) -> str:
     """Return a share in [0, 1] as people read it: 99.47 %."""
     return f"{100 * share:.2f} %"
+
+
+def span_text(span: tuple[float, float], joint: str = "-") -> str:
+    """Return a range as people read it, lowest first: 5 where both ends are equal, else 5-9."""
+    low, high = (f"{end:g}" for end in sorted(span))
+    return low if low == high else f"{low}{joint}{high}"
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], left: Container[int], none: str = "-"
+) -> str:
+    """Return a table in Markdown.
+
+    Args:
+        header: Column titles.
+        rows: Cells; whole numbers are written with thousands separators.
+        left: The columns that are aligned to the left, counted from 0; others to the right.
+        none: What stands for None.
+    """
+    rule = ["---" if place in left else "--:" for place in range(len(header))]
+    body = [[_markdown_cell(cell, none) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [list(header), rule, *body])
+
+
+def markdown_line(text: str) -> str:
+    """Return text on one line in which neither HTML nor a cell of a table can begin."""
+    return " ".join(text.split()).replace("<", "\\<").replace("|", "\\|")
+
+
+def _markdown_cell(cell: object, none: str) -> str:
+    if cell is None:
+        return none
+    return f"{cell:,}" if isinstance(cell, int) else markdown_line(str(cell))
 
 
 def between(interval: "Interval") -> str:

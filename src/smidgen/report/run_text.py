@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from smidgen.evidence.analysis import StepRuns, analyze
 from smidgen.evidence.answers import calibration
-from smidgen.evidence.wording import between, percent
+from smidgen.evidence.wording import between, markdown_table, percent, span_text
 from smidgen.network.trace import Row
 from smidgen.report.run_view import RunView, mistakes
 from smidgen.runs.record import ON_TEST
@@ -159,17 +159,12 @@ def layer_cells(row: Row, num_params: int) -> Sequence[object]:
         row.num_params or None,
         f"{share:.1f} %" if row.num_params else None,
         row.num_macs or None,
-        _span(row.reach.receptive_field),
-        _span(row.reach.jump),
+        span_text(row.reach.receptive_field, " to "),
+        span_text(row.reach.jump, " to "),
     )
 
 
 LAYER_COLUMNS = ("place", "layer", "output", "parameters", "share", "MACs", "sees", "jump")
-
-
-def _span(span: tuple[float, float]) -> str:
-    low, high = (f"{x:g}" for x in span)
-    return low if low == high else f"{low} to {high}"
 
 
 _MOST_MISTAKES = 10
@@ -190,7 +185,7 @@ def run_text(view: RunView) -> str:
         parts.append(f"## Analysis\n\n{_list(found)}")
     parts += [
         f"## Model\n\n{_model(view)}",
-        f"## Recipe\n\n{_table(('setting', 'value'), recipe_facts(view))}",
+        f"## Recipe\n\n{markdown_table(('setting', 'value'), recipe_facts(view), {0, 1}, '')}",
     ]
     if record.epochs:
         parts.append(f"## Log\n\n{_log(view)}")
@@ -229,8 +224,9 @@ def _results(view: RunView) -> list[str]:
 def _model(view: RunView) -> str:
     totals = view.trace.totals
     rows = [layer_cells(row, totals.num_params) for row in view.trace.rows]
+    table = markdown_table(LAYER_COLUMNS, rows, {0, 1, 2}, "")
     return (
-        f"{_table(LAYER_COLUMNS, rows, left=3)}\n\n{totals.num_params:,} parameters, "
+        f"{table}\n\n{totals.num_params:,} parameters, "
         f"{totals.num_macs:,} multiply-accumulates for one image, receptive field "
         f"{totals.receptive_field}."
     )
@@ -250,33 +246,22 @@ def _log(view: RunView) -> str:
         )
         for epoch in view.record.epochs
     ]
-    return _table(header, rows, left=0)
+    return markdown_table(header, rows, (), "")
 
 
 def _mistakes(view: RunView) -> str:
     rows = [(each.true_name, each.given_name, each.count) for each in mistakes(view)]
-    return _table(("is", "taken for", "images"), rows[:_MOST_MISTAKES], left=2)
+    return markdown_table(("is", "taken for", "images"), rows[:_MOST_MISTAKES], {0, 1}, "")
 
 
 def _repeat(view: RunView) -> str:
     first = "" if view.is_of_catalogue else "With the recipe saved as `recipe.json`:\n\n"
-    return f"{first}```sh\n{repeat_command(view)}\n```\n\n{_table(('', ''), run_facts(view))}"
+    facts = markdown_table(("", ""), run_facts(view), {0, 1}, "")
+    return f"{first}```sh\n{repeat_command(view)}\n```\n\n{facts}"
 
 
 def _list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {_line(line)}" for line in lines)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 2) -> str:
-    rule = ["---" if place < left else "--:" for place in range(len(header))]
-    body = [[_cell(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(header), rule, *body])
-
-
-def _cell(cell: object) -> str:
-    if cell is None:
-        return ""
-    return f"{cell:,}" if isinstance(cell, int) else _line(str(cell)).replace("|", "\\|")
 
 
 def _line(text: str) -> str:

@@ -38,7 +38,7 @@ from smidgen.report.run_page import run_page
 from smidgen.report.run_view import view_run
 from smidgen.runs.listing import ListedRun, finished_rows, list_runs
 from smidgen.runs.rows import RunRow
-from smidgen.runs.store import RunFolder, RunStore
+from smidgen.runs.store import RunFolder, RunStore, slug
 from smidgen.values import to_plain
 
 INDEX, FRONTIER = "index.html", "frontier.html"
@@ -74,9 +74,8 @@ def run_file(run: str) -> str:
 def proof_file(kind: Kind) -> str:
     """Return the file of a proof's page: the recipe, how it was run, and digits of what it is."""
     first = kind[0]
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", first.recipe).strip("-.")[:80] or "recipe"
     digits = hashlib.sha256(repr(astuple(first.kind)).encode()).hexdigest()[:8]
-    return f"proof-{slug}-{first.protocol}-{first.engine}-{digits}.html"
+    return f"proof-{slug(first.recipe)}-{first.protocol}-{first.engine}-{digits}.html"
 
 
 def ladder_file(name: str) -> str:

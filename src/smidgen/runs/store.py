@@ -329,5 +329,9 @@ class RunStore:
 
 def run_name(recipe_name: str, seed: int, identity: str) -> str:
     """Return a run's folder name: the recipe's name made safe, the seed, part of the identity."""
-    slug = re.sub(r"[^A-Za-z0-9._]+", "-", recipe_name).strip("-.")[:80] or "recipe"
-    return f"{slug}-s{seed}-{identity[:_SHORT]}"
+    return f"{slug(recipe_name)}-s{seed}-{identity[:_SHORT]}"
+
+
+def slug(text: str, most: int = 80) -> str:
+    """Return a name made safe for a file: letters, digits, points and dashes between them."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:most] or "recipe"

@@ -27,6 +27,13 @@ class Evaluation:
         return (self.num_images - self.num_errors) / self.num_images
 
 
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return probabilities, float64 (N, classes), of class scores of that shape."""
+    exact = scores.astype(np.float64)
+    shares = np.exp(exact - exact.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Compare class scores, (N, classes), with labels, (N,); a tie goes to the lower class."""
     scores = logits.astype(np.float64)

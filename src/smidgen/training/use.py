@@ -20,7 +20,7 @@ from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.checkpoints import why_unfinished
 from smidgen.training.plan import plan
-from smidgen.training.splits import Evaluation, evaluate, splits_for
+from smidgen.training.splits import Evaluation, evaluate, softmax, splits_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,7 @@ def predict_images(
     source = paths[0] if len(paths) == 1 else paths
     shape = record.recipe.network.input_shape
     images, files = read_images(source, shape, **_reading(record, invert, fit))
-    scores = logits_of(folder, images).astype(np.float64)
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
+    shares = softmax(logits_of(folder, images))
     names = record.data.class_names
     found = []
     for path, row in zip(files, shares, strict=True):
