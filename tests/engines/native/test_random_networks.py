@@ -90,7 +90,7 @@ def check(net: Network, num_images: int) -> None:
     assert error < 1e-3, f"{where}: {error:.2e}"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(networks(), st.integers(2, 300))
 def test_random_networks_agree_with_pytorch(net: Network, num_images: int) -> None:
     """Whatever the channels, image sizes and batch, the numbers are float64 PyTorch's."""
