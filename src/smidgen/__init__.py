@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunStore
+    from smidgen.ship.artifacts import export
     from smidgen.training.loop import TrainOptions, train
     from smidgen.training.plan import plan
 
@@ -49,6 +50,7 @@ _HOMES = {
     "Variant": "evidence.ablate",
     "AblateOptions": "evidence.ablate",
     "ablate": "evidence.ablate",
+    "export": "ship.artifacts",
     "SmidgenError": "errors",
 }
 
@@ -74,6 +76,7 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
     "Variant",
     "AblateOptions",
     "ablate",
+    "export",
     "SmidgenError",
     "__version__",
 ]

@@ -12,6 +12,7 @@ SmidgenError
 │   └── InUseError          what another process holds the lock of
 ├── RunError                a run that is missing, broken or contradicts what was asked
 ├── ReportError             a page or a picture that cannot be made
+├── ShipError               a network that cannot be exported as asked
 ├── SearchError             a search that finds nothing to try, or whose journal is not its own
 ├── CloudError              a rented machine that cannot be had, found or believed
 ├── BudgetError             a limit that was promised and not kept
@@ -99,6 +100,10 @@ class RunError(SmidgenError):
 
 class ReportError(SmidgenError, ValueError):
     """A page or a picture that cannot be made."""
+
+
+class ShipError(SmidgenError, ValueError):
+    """An export that makes no sense, or that does not compute what it must."""
 
 
 class SearchError(SmidgenError, ValueError):

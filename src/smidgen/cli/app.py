@@ -10,6 +10,7 @@ from smidgen.cli import (
     cloud_command,
     compare_command,
     data_command,
+    export_command,
     grade_command,
     inspect_command,
     ladder_command,
@@ -69,5 +70,6 @@ app.command("search")(search_command.search)
 app.command("report")(report_command.report)
 app.command("eval")(use_command.evaluate)
 app.command("predict")(use_command.predict)
+app.command("export")(export_command.export)
 app.add_typer(runs_command.app, name="runs")
 app.add_typer(cloud_command.app, name="cloud")

@@ -4,9 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from smidgen.ship.arena import Arena, plan_arena
 from smidgen.ship.c_fast import fast_text
 from smidgen.ship.c_text import about_lines, array_text, resource, with_halves
+from smidgen.ship.executor import scores_of
 from smidgen.ship.integer import IMAGE, IntegerNetwork, Stage
 
 _FAR = 0xFFFF
@@ -24,6 +27,8 @@ _FLAGS = {
 }
 _FLAGS |= {"last"}
 """Fields that are asked for and never counted with: they share a byte."""
+_STAGE_BYTES = 24
+"""Of a stage's row in the small form's table, at most."""
 _RELU, _LINEAR, _SLOPES = "relu", "linear", "slopes"
 
 
@@ -82,6 +87,27 @@ def tables_of(network: IntegerNetwork) -> Tables:
         for bias in stage.depthwise.bias
     )
     return Tables(tuple(weights), tuple(numbers), tuple(factors), () if halves else tuple(biases))
+
+
+def data_bytes(network: IntegerNetwork) -> int:
+    """Return what the small form's tables take: weights, numbers, factors, stages."""
+    tables = tables_of(network)
+    factor_bytes = 1 if tables.factor_type == "uint8_t" else 2
+    return (
+        len(tables.weights)
+        + 2 * len(tables.numbers)
+        + factor_bytes * len(tables.factors)
+        + 4 * len(tables.depthwise_bias)
+        + _STAGE_BYTES * len(network.stages)
+    )
+
+
+def bytes_gathered(stage: Stage, network: IntegerNetwork) -> int:
+    """Return the stack that the depthwise results of a stage take, int16."""
+    if stage.depthwise is None:
+        return 0
+    fields = _pool_fields(stage, stage is network.last)
+    return 2 * network.shape_of(stage.inputs[0])[0] * fields["pool_y"] * fields["pool_x"]
 
 
 def stage_fields(network: IntegerNetwork, stage: Stage, arena: Arena) -> dict[str, int]:
@@ -163,13 +189,16 @@ def _pool_reaches_out(stage: Stage) -> bool:
     )
 
 
-def header(network: IntegerNetwork, prefix: str, fast: bool = False) -> str:
+def header(
+    network: IntegerNetwork, prefix: str, fast: bool = False, examples: np.ndarray | None = None
+) -> str:
     """Print a network as one C header.
 
     Args:
         network: What to print.
         prefix: What all names begin with, as `digit` or `smidgen_500`.
         fast: Whether the code is laid out for speed and not for the smallest flash.
+        examples: uint8 (N, C, H, W) images of the self-test, or None for no test.
     """
     arena = plan_arena(network)
     rows = [stage_fields(network, stage, arena) for stage in network.stages]
@@ -188,16 +217,45 @@ def header(network: IntegerNetwork, prefix: str, fast: bool = False) -> str:
         "PAD_BYTE": network.pad_byte,
         "IMAGE": f"0x{_FAR:x}",
     }
-    text = "\n".join(
+    parts = [
+        _top(network),
+        *(f"#define NAME_{name} {number}" for name, number in constants.items()),
+        "",
+        resource("frame.h"),
+        fast_text(network.stages, rows) if fast else _small_form(network, rows),
+        "" if examples is None else _self_test(network, examples),
+        "#endif /* NAME_H */\n",
+    ]
+    return renamed("\n".join(parts), prefix)
+
+
+def _self_test(network: IntegerNetwork, examples: np.ndarray) -> str:
+    """Print images with all their scores, and what compares them."""
+    pixels = examples.transpose(0, 2, 3, 1).reshape(-1).tolist()
+    scores = scores_of(network, examples).reshape(-1).tolist()
+    return "\n".join(
         [
-            _top(network),
-            *(f"#define NAME_{name} {number}" for name, number in constants.items()),
+            "#ifdef NAME_TEST",
+            f"#define NAME_EXAMPLES {len(examples)}",
+            array_text("uint8_t", "NAME_example_images", pixels).replace(" NAME_IN_FLASH", ""),
+            array_text("int32_t", "NAME_example_scores", scores).replace(" NAME_IN_FLASH", ""),
+            "/* How many scores of the examples are wrong: 0. */",
+            "NAME_API int NAME_self_test(void) {",
+            "    int32_t scores[NAME_CLASSES];",
+            "    int example, number, wrong = 0;",
+            "    for (example = 0; example < NAME_EXAMPLES; example++) {",
+            "        NAME_classify(NAME_example_images + example * NAME_CHANNELS * NAME_HEIGHT *"
+            " NAME_WIDTH, scores);",
+            "        for (number = 0; number < NAME_CLASSES; number++)",
+            "            wrong += scores[number] !="
+            " NAME_example_scores[example * NAME_CLASSES + number];",
+            "    }",
+            "    return wrong;",
+            "}",
+            "#endif",
             "",
-            resource("frame.h"),
-            fast_text(network.stages, rows) if fast else _small_form(network, rows),
         ]
     )
-    return renamed(text, prefix) + f"\n#endif /* {prefix.upper()}_H */\n"
 
 
 def _small_form(network: IntegerNetwork, rows: Sequence[Mapping[str, int]]) -> str:
@@ -273,4 +331,5 @@ def _stage_table(
         values = [str(row[key]) for key in plain]
         values += [str(sum(row[key] << bit for bit, key in enumerate(flags)))] if flags else []
         lines.append(f"    {{{', '.join(values)}}},")
-    return "\n".join([*lines, "};", "", ""])
+    copy = ["#ifdef NAME_COPIES_STAGES", "static NAME_stage NAME_now;", "#endif"]
+    return "\n".join([*lines, "};", *copy, "", ""])

@@ -32,6 +32,7 @@ def float_onnx(folded: FloatNetwork, metadata: dict[str, str]) -> bytes:
     graph.binary("Sub", "bytes", np.float32(255 * folded.mean), "centered")
     graph.binary("Mul", "centered", np.float32(1 / (255 * folded.std)), "value_image")
     parts: dict[int, list[tuple[int, str]]] = {}
+    name = ""
     for number, stage in enumerate(folded.stages):
         inputs = [graph.joined(parts, index) for index in stage.inputs]
         name = _float_stage(graph, f"s{number}", stage, inputs, folded)
@@ -303,7 +304,7 @@ def _accumulator(
     return graph.convolution(f"{name}_dots", value, weights, point, stage.positions)
 
 
-def _shifted(graph: _Graph, value: str, shift: object, name: str) -> str:
+def _shifted(graph: _Graph, value: str, shift: int | np.ndarray, name: str) -> str:
     """Add a shift to the right: a product with a power of two, which is exact, and Floor."""
     if not np.any(shift):
         return value

@@ -21,15 +21,15 @@ static int32_t NAME_dot(const NAME_stage *s, const uint8_t *map, int sign, const
 }
 
 NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
-    const NAME_stage *s = NAME_stages;
+    const NAME_stage *place = NAME_stages;
     const int8_t *next = NAME_weights;
     const int16_t *numbers = NAME_numbers;
     const NAME_factor *factors = NAME_factors;
     int best = 0, number;
     @@all_halves
     for (number = 0; number < NAME_CLASSES; number++) scores[number] = 0;
-    for (number = 0; number < NAME_NUM_STAGES; number++, s++) {
-        NAME_LOAD_STAGE(s)
+    for (number = 0; number < NAME_NUM_STAGES; number++, place++) {
+        const NAME_stage *s = NAME_STAGE(place);
         /* one stage */
         const uint8_t *map = @from == NAME_IMAGE ? image : NAME_arena + @from;
         const int sign = @from == NAME_IMAGE ? 0 : 0x80;
