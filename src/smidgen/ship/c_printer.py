@@ -27,6 +27,8 @@ _FLAGS = {
 }
 _FLAGS |= {"last"}
 """Fields that are asked for and never counted with: they share a byte."""
+_TRAINED = {"shift_a", "depthwise_shift", "last_shift"}
+"""Fields that training decides: they stay fields, so that flash is known before."""
 _STAGE_BYTES = 24
 """Of a stage's row in the small form's table, at most."""
 _RELU, _LINEAR, _SLOPES = "relu", "linear", "slopes"
@@ -295,10 +297,12 @@ def _small(rows: Sequence[Mapping[str, int]], are_halves: bool) -> str:
     """
     text = with_halves(resource("small.c"), are_halves, "NAME_starts")
     stands_for: dict[str, str] = {}
-    fields: dict[tuple[bool, tuple[int, ...]], str] = {}
+    fields: dict[object, str] = {}
     for key in dict.fromkeys(re.findall(r"@(\w+)", text)):
         column = tuple(row[key] for row in rows)
-        if len(set(column)) == 1:
+        if key in _TRAINED and any(column):
+            stands_for[key] = fields[key] = key
+        elif len(set(column)) == 1:
             stands_for[key] = str(column[0])
         else:
             stands_for[key] = fields.setdefault((key in _FLAGS, column), key)

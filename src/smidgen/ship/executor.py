@@ -65,7 +65,12 @@ def _batch_scores(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
 
 def _run(network: IntegerNetwork, stage: Stage, inputs: list[np.ndarray]) -> np.ndarray:
     """Return what a stage writes as int32 (N, rows, columns, out channels)."""
-    total = _accumulate(network, stage, inputs).astype(np.int32)
+    total = accumulators(stage, inputs, network.pad_byte)
+    return outputs(stage, total, is_last=stage is network.last)
+
+
+def outputs(stage: Stage, total: np.ndarray, is_last: bool) -> np.ndarray:
+    """Return what a stage makes of its accumulators, int32 (N, rows, columns, out channels)."""
     a = (total >> stage.shift_a) + np.array(stage.bias, np.int32)
     positive, negative = np.array(stage.positive, np.int32), np.array(stage.negative, np.int32)
     t = (a * np.where(a < 0, negative, positive)) >> np.array(stage.shift, np.int32)
@@ -74,20 +79,25 @@ def _run(network: IntegerNetwork, stage: Stage, inputs: list[np.ndarray]) -> np.
     pool = stage.pool
     if pool is not None:
         t = pooled(t, pool.kind, pool.kernel, pool.stride, pool.before, stage.size)
-    if stage is network.last:
+    if is_last:
         return t
     half = 1 << stage.pool_shift >> 1
     return np.clip((t + half) >> stage.pool_shift, -CLAMP, CLAMP)
 
 
-def _accumulate(network: IntegerNetwork, stage: Stage, inputs: list[np.ndarray]) -> np.ndarray:
+def accumulators(stage: Stage, inputs: list[np.ndarray], pad_byte: int) -> np.ndarray:
+    """Return a stage's accumulators as int32 (N, rows, columns, out channels)."""
+    return _float_accumulators(stage, inputs, pad_byte).astype(np.int32)
+
+
+def _float_accumulators(stage: Stage, inputs: list[np.ndarray], pad_byte: int) -> np.ndarray:
     rows = weight_rows(stage).astype(np.float32)
     if stage.gather == "sum":
         return sum(
             (x * rows[:, number] for number, x in enumerate(inputs)), np.zeros((), np.float32)
         )
     maps = inputs[0].astype(np.float32)
-    fill = network.pad_byte if stage.inputs[0] == IMAGE else 0
+    fill = pad_byte if stage.inputs[0] == IMAGE else 0
     seen = windows(maps, stage.kernel, stage.stride, stage.before, stage.positions, fill)
     if stage.gather == "each":
         return channel_dots(seen, rows.reshape(-1, *stage.kernel))

@@ -7,7 +7,7 @@ one that passes each channel on.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -102,18 +102,21 @@ class FloatNetwork:
 
     def values(self, images: np.ndarray) -> list[np.ndarray]:
         """Return what every stage writes, float32 (N, rows, columns, channels)."""
+        return [made for _, made in self.steps(images)]
+
+    def steps(self, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the sums of every stage and what it writes, both (N, rows, columns, channels)."""
         values: dict[int, np.ndarray] = {INPUT: self.normalized(images)}
-        found = []
         for stage in self.stages:
-            made = run_float(stage, [values[index] for index in stage.inputs])
-            found.append(made)
+            z = float_sums(stage, [values[index] for index in stage.inputs])
+            made = activated(stage, z)
             channels, rows, columns = self.shapes[stage.output]
             target = values.setdefault(
                 stage.output, np.zeros((len(images), rows, columns, channels), np.float32)
             )
             first = stage.first_channel
             target[..., first : first + made.shape[3]] = made
-        return found
+            yield z, made
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return float32 (N, classes) logits of uint8 (N, C, H, W) images."""
@@ -121,8 +124,8 @@ class FloatNetwork:
         return np.float32(self.factor) * np.concatenate(parts).reshape(len(images), -1)
 
 
-def run_float(stage: FloatStage, inputs: list[np.ndarray]) -> np.ndarray:
-    """Return what a stage makes of float32 (N, H, W, C) inputs."""
+def float_sums(stage: FloatStage, inputs: list[np.ndarray]) -> np.ndarray:
+    """Return the sums z of a stage, bias included, float32 (N, rows, columns, out)."""
     weights = stage.weights.astype(np.float32)
     if stage.gather == "sum":
         z = sum((x * weights[:, i] for i, x in enumerate(inputs)), np.zeros((), np.float32))
@@ -135,7 +138,11 @@ def run_float(stage: FloatStage, inputs: list[np.ndarray]) -> np.ndarray:
             z = (channel_dots(seen, own) + bias) @ weights.T
         else:
             z = dots(seen, weights)
-    z = z + stage.bias.astype(np.float32)
+    return z + stage.bias.astype(np.float32)
+
+
+def activated(stage: FloatStage, z: np.ndarray) -> np.ndarray:
+    """Return what a stage makes of its sums: slopes, offset, pool."""
     slopes = np.where(z < 0, stage.negative, stage.positive).astype(np.float32)
     y = z * slopes + stage.offset.astype(np.float32)
     pool = stage.pool

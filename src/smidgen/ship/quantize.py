@@ -16,6 +16,7 @@ import numpy as np
 
 from smidgen.errors import NetworkError
 from smidgen.network.network import INPUT, Network
+from smidgen.ship.executor import accumulators, outputs
 from smidgen.ship.folding import FloatNetwork, FloatStage, fold
 from smidgen.ship.integer import (
     CLAMP,
@@ -25,6 +26,7 @@ from smidgen.ship.integer import (
     Interval,
     Pool,
     Stage,
+    accumulated,
     depthwise_results,
     dot_interval,
     stage_bounds,
@@ -35,6 +37,9 @@ NUM_CALIBRATION = 1_000
 
 _EXTRA_BITS, _EXTRA_BITS_OF_SCORES = 4, 6
 """By how many bits t is finer than what it becomes; fewer where sums would grow too large."""
+_BATCH = 250
+_NUM_CORRECTING = 500
+"""Calibration images whose integers correct the biases."""
 _LARGEST_FACTOR = 255
 _SLOPE_LIMIT = 64
 """Where the slope below 0 is so much larger than that above, it gets the 8 bits instead."""
@@ -57,12 +62,10 @@ class _Sums:
 
     Args:
         rows: (out, taps): how much one unit of each gathered integer adds.
-        bias: (out,).
         inputs: Interval of the gathered integers, as (out or 1, taps).
     """
 
     rows: np.ndarray
-    bias: np.ndarray
     inputs: Interval
 
 
@@ -80,29 +83,46 @@ def quantize(folded: FloatNetwork, images: np.ndarray, naming: Naming) -> Intege
     Raises:
         NetworkError: A stage that fits into no integers below 2^24; names it.
     """
-    return _Quantizer(folded, largest_values(folded, images), naming).run()
+    return _Quantizer(folded, images, naming).run()
 
 
-def stand_in(network: Network, tensors: Mapping[str, np.ndarray], naming: Naming) -> IntegerNetwork:
+def stand_in(
+    network: Network, tensors: Mapping[str, np.ndarray], naming: Naming, mean: float = 0.0
+) -> IntegerNetwork:
     """Return an integer network of the right form without calibration, to know its size by."""
-    folded = fold(network, tensors)
+    folded = fold(network, tensors, mean)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, *network.input_shape), dtype=np.uint8)
     return quantize(folded, images, naming)
 
 
-def largest_values(folded: FloatNetwork, images: np.ndarray) -> list[np.ndarray]:
-    """Return the largest size of each channel that every stage writes, float64 (channels,)."""
-    found: list[np.ndarray] = []
-    for at in range(0, len(images), 250):
-        sizes = [np.abs(v).max(axis=(0, 1, 2)) for v in folded.values(images[at : at + 250])]
-        found = [np.maximum(a, b) for a, b in zip(found, sizes, strict=True)] if found else sizes
-    return [size.astype(np.float64) for size in found]
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the calibration images say of a stage: its largest outputs and its mean sums."""
+
+    largest: np.ndarray
+    mean: np.ndarray
+
+
+def _observe(folded: FloatNetwork, images: np.ndarray) -> list[_Seen]:
+    """Run the float stages over images; every number is one for each output channel, float64."""
+    largest = [np.zeros(len(stage.bias)) for stage in folded.stages]
+    sums = [np.zeros(len(stage.bias)) for stage in folded.stages]
+    for at in range(0, len(images), _BATCH):
+        for number, (z, made) in enumerate(folded.steps(images[at : at + _BATCH])):
+            largest[number] = np.maximum(largest[number], np.abs(made).max(axis=(0, 1, 2)))
+            sums[number] += z.mean(axis=(1, 2), dtype=np.float64).sum(axis=0)
+    return [_Seen(a, b / len(images)) for a, b in zip(largest, sums, strict=True)]
 
 
 class _Quantizer:
-    def __init__(self, folded: FloatNetwork, largest: Sequence[np.ndarray], naming: Naming) -> None:
-        self.folded, self.largest, self.naming = folded, largest, naming
+    def __init__(self, folded: FloatNetwork, images: np.ndarray, naming: Naming) -> None:
+        self.folded, self.naming = folded, naming
+        self.seen = _observe(folded, images)
+        self.pad_byte = int(np.clip(np.floor(255 * folded.mean + 0.5), 0, 255))
+        few = images[:_NUM_CORRECTING]
+        self.values: dict[int, np.ndarray] = {INPUT: few.transpose(0, 2, 3, 1)}
+        """What the integers make of some of the images, for each value."""
         channels = folded.input_shape[0]
         self.scales: dict[int, np.ndarray] = {INPUT: np.full(channels, 1 / (255 * folded.std))}
         self.intervals: dict[int, Interval] = {
@@ -118,9 +138,10 @@ class _Quantizer:
         stages = []
         for number, stage in enumerate(self.folded.stages):
             is_last = number == len(self.folded.stages) - 1
-            largest = np.maximum(self.largest[number], 1e-12)
+            largest = np.maximum(self.seen[number].largest, 1e-12)
             largest = np.maximum(largest, _SMALLEST_SHARE * largest.max())
-            stages.append(self.stage(stage, largest.max() + 0 * largest if is_last else largest))
+            largest = largest.max() + 0 * largest if is_last else largest
+            stages.append(self.stage(stage, largest, self.seen[number].mean))
         return IntegerNetwork(
             name=self.naming.name,
             class_names=self.naming.class_names,
@@ -128,25 +149,30 @@ class _Quantizer:
             shapes=self.shapes,  # type: ignore[arg-type]  # maps, since used ones are not empty
             stages=tuple(stages),
             score_scale=float(self.score_scale),
-            pad_byte=int(np.clip(np.floor(255 * self.folded.mean + 0.5), 0, 255)),
+            pad_byte=self.pad_byte,
             source=self.naming.source,
         )
 
-    def stage(self, stage: FloatStage, largest: np.ndarray) -> Stage:
+    def stage(self, stage: FloatStage, largest: np.ndarray, mean: np.ndarray) -> Stage:
         is_last = stage is self.folded.stages[-1]
         most = _EXTRA_BITS_OF_SCORES if is_last else _EXTRA_BITS
         problem: NetworkError | None = None
         for extra_bits in range(most, -1, -1):
             for depthwise, sums in self.sums(stage):
-                made, steps = self.finish(stage, sums, largest / CLAMP, extra_bits)
+                made, steps, unit = self.finish(stage, sums, largest / CLAMP, extra_bits)
                 made = replace(made, depthwise=depthwise)
+                total = accumulators(made, [self.values[i] for i in stage.inputs], self.pad_byte)
+                # rounded weights shift the mean of a sum; the bias takes that back
+                bias = mean / unit - total.mean(axis=(0, 1, 2), dtype=np.float64)
                 inputs = [self.intervals[index] for index in stage.inputs]
+                made = _with_bias(made, bias, inputs)
                 try:
                     _, interval = stage_bounds(made, inputs)
                 except NetworkError as error:
                     problem = error
                     continue
                 self.keep(stage, made, interval, steps)
+                self.write(stage, outputs(made, total, is_last))
                 return made
         raise problem or NetworkError(f"{stage.name}: it does not fit into integers.")
 
@@ -166,6 +192,14 @@ class _Quantizer:
         )
         low[part], high[part] = interval
 
+    def write(self, stage: FloatStage, made: np.ndarray) -> None:
+        """Note what the integers of a stage are on some images."""
+        channels, rows, columns = self.folded.shapes[stage.output]
+        value = self.values.setdefault(
+            stage.output, np.zeros((len(made), rows, columns, channels), np.int32)
+        )
+        value[..., stage.first_channel : stage.first_channel + made.shape[3]] = made
+
     def sums(self, stage: FloatStage) -> Iterator[_Choice]:
         """Yield (depthwise part or None, dot products), the finest depthwise results first."""
         zero = -self.folded.mean / self.folded.std if stage.inputs[0] == INPUT else 0.0
@@ -175,18 +209,16 @@ class _Quantizer:
             scales = np.stack([self.scales[index] for index in stage.inputs], axis=1)
             lows = np.stack([self.intervals[index][0] for index in stage.inputs], axis=1)
             highs = np.stack([self.intervals[index][1] for index in stage.inputs], axis=1)
-            yield None, _Sums(stage.weights * scales, stage.bias, (lows, highs))
+            yield None, _Sums(stage.weights * scales, (lows, highs))
         elif stage.gather == "each":
             rows = stage.weights.reshape(len(stage.bias), -1)
-            bias = stage.bias + zero * rows.sum(axis=1)
             inputs = (low[:, None], high[:, None])
-            yield None, _Sums(rows * scale[:, None], bias, inputs)
+            yield None, _Sums(rows * scale[:, None], inputs)
         elif stage.depthwise is None:
             taps = stage.kernel[0] * stage.kernel[1]
             rows = stage.weights.reshape(len(stage.bias), -1)
-            bias = stage.bias + zero * rows.sum(axis=1)
             inputs = (np.tile(low, taps)[None], np.tile(high, taps)[None])
-            yield None, _Sums(rows * np.tile(scale, taps), bias, inputs)
+            yield None, _Sums(rows * np.tile(scale, taps), inputs)
         else:
             yield from self.separable(stage, zero)
 
@@ -205,12 +237,17 @@ class _Quantizer:
             low, high = depthwise_results(part, self.intervals[stage.inputs[0]])
             if max(np.abs(low).max(), np.abs(high).max()) >= 1 << 15:
                 continue
-            yield part, _Sums(stage.weights * (steps * 2.0**shift), stage.bias, (low, high))
+            yield part, _Sums(stage.weights * (steps * 2.0**shift), (low, high))
 
     def finish(
         self, stage: FloatStage, sums: _Sums, out_steps: np.ndarray, extra_bits: int
-    ) -> tuple[Stage, np.ndarray]:
-        """Choose weights, factors and shifts; return the stage and the step of what it writes."""
+    ) -> tuple[Stage, np.ndarray, np.ndarray]:
+        """Choose weights, factors and shifts.
+
+        Returns:
+            The stage, with `shift` still that of both shifts together and no bias; the step of
+            what it writes; and the step of its sums.
+        """
         pool, pool_bits, share = _pool_of(stage)
         is_last = stage is self.folded.stages[-1]
         steps = out_steps / 2.0**extra_bits * (1.0 if is_last else share)
@@ -224,10 +261,6 @@ class _Quantizer:
         positive = _int16(factor * stage.positive / main)
         negative = _int16(factor * stage.negative / main)
         unit = factor * steps / 2.0**shift / main
-        low, high = dot_interval(weights, *sums.inputs)
-        shift_a, bias = _first_shift(
-            (low, high), sums.bias / unit, np.maximum(np.abs(positive), np.abs(negative)), shift
-        )
         offset = _int16(stage.offset / steps)
         made = Stage(
             name=stage.name,
@@ -238,11 +271,11 @@ class _Quantizer:
             size=stage.size,
             out_channels=len(stage.bias),
             weights=_plain(weights),
-            bias=_plain(bias),
-            shift_a=shift_a,
+            bias=_plain(0 * positive),
+            shift_a=0,
             positive=_plain(positive),
             negative=_plain(negative),
-            shift=_plain(shift - shift_a),
+            shift=_plain(shift),
             kernel=stage.kernel,
             stride=stage.stride,
             before=stage.before,
@@ -252,7 +285,7 @@ class _Quantizer:
             pool_shift=0 if is_last else extra_bits + pool_bits,
             depthwise=None,
         )
-        return made, steps if is_last else steps * 2.0**extra_bits / share
+        return made, steps if is_last else steps * 2.0**extra_bits / share, unit
 
 
 def _weights(
@@ -280,20 +313,26 @@ def _weights(
         finest = np.where(excess > 1, finest * np.maximum(excess, 1.01), finest)
 
 
-def _first_shift(
-    sums: Interval, bias: np.ndarray, largest_factor: np.ndarray, shift: np.ndarray
-) -> tuple[int, np.ndarray]:
-    """Return the smallest shift of all sums that keeps the products, and the biases.
+def _with_bias(stage: Stage, bias: np.ndarray, inputs: Sequence[Interval]) -> Stage:
+    """Return a stage with biases, its shift cut in two: the first as small as products allow.
 
-    A bias is rounded and makes up for the half that the shift loses on average.
+    A bias is rounded and makes up for the half that the first shift loses on average.
+
+    Args:
+        stage: With `shift` for both together.
+        bias: In units of the accumulator.
+        inputs: Intervals of what it reads.
     """
+    low, high = accumulated(stage, inputs)
+    factor = np.maximum(np.abs(stage.positive), np.abs(stage.negative))
     shift_a, own = 0, bias
-    for shift_a in range(int(shift.min()) + 1):
+    for shift_a in range(min(stage.shift) + 1):
         own = np.floor(np.clip(bias / 2.0**shift_a, -LIMIT, LIMIT) + 1 - 0.5 * 2.0**-shift_a)
-        largest = np.maximum(np.abs((sums[0] >> shift_a) + own), np.abs((sums[1] >> shift_a) + own))
-        if np.abs(own).max() < 1 << 15 and (largest * largest_factor).max() < LIMIT:
+        largest = np.maximum(np.abs((low >> shift_a) + own), np.abs((high >> shift_a) + own))
+        if np.abs(own).max() < 1 << 15 and (largest * factor).max() < LIMIT:
             break
-    return shift_a, _int16(own)
+    shift = _plain(np.array(stage.shift) - shift_a)
+    return replace(stage, shift_a=shift_a, shift=shift, bias=_plain(_int16(own)))
 
 
 def _pool_of(stage: FloatStage) -> tuple[Pool | None, int, float]:
