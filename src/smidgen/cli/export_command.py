@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from smidgen.cli.options import DataDir, RunsDir, store_at
-from smidgen.cli.tables import percent, table
+from smidgen.cli.tables import table
+from smidgen.evidence.wording import percent
 
 if TYPE_CHECKING:
     from smidgen.ship.artifacts import Exported, Prepared
