@@ -66,6 +66,9 @@ ALONE = (
         (Conv(4, 5, stride=2, padding="same"), MAP, (4, 6, 6)),
         (Conv(4, 1, stride=4, padding="same"), MAP, (4, 3, 3)),
         (Conv(4, (1, 3)), IMAGE, (4, 28, 26)),
+        (Conv(4, 3, dilation=2), IMAGE, (4, 24, 24)),
+        (Conv(4, 3, padding=2, dilation=2), MAP, (4, 11, 11)),
+        (Conv(4, 4, padding="same", dilation=3), MAP, (4, 11, 11)),
         (Conv(4, (1, 3), padding=(0, 1)), IMAGE, (4, 28, 28)),
         (Conv(8, 3, groups=8), MAP, (8, 9, 9)),
         (Conv(4, 28), IMAGE, (4, 1, 1)),
@@ -134,6 +137,7 @@ def test_output_shape(layer: LayerBase, shape: tuple[int, ...], output_shape: tu
         (GroupNorm(2), MAP, {"weight": (8,), "bias": (8,)}),
         (GroupNorm(2, affine=False), MAP, {}),
         (PReLU(), MAP, {"weight": (8,)}),
+        (PReLU(shared=True), MAP, {"weight": (1,)}),
         (Dense(10), (32,), {"weight": (10, 32), "bias": (10,)}),
         (Dense(10, bias=False), (32,), {"weight": (10, 32)}),
         (ReLU(), MAP, {}),
@@ -182,6 +186,8 @@ def test_macs(layer: LayerBase, shape: tuple[int, ...], num_macs: int):
         (Conv(4, (1, 4), padding="same"), (0, 1), (0, 2)),
         (Conv(4, 5, stride=2, padding="same"), (2, 2), (2, 2)),
         (Conv(4, 3, padding=(2, 1)), (2, 1), (2, 1)),
+        (Conv(4, 3, padding="same", dilation=2), (2, 2), (2, 2)),
+        (Conv(4, 4, padding="same", dilation=3), (4, 4), (5, 5)),
     ],
 )
 def test_padding(layer: LayerBase, before: tuple[int, int], after: tuple[int, int]):
@@ -201,6 +207,12 @@ def test_padding(layer: LayerBase, before: tuple[int, int], after: tuple[int, in
             (8, 1, 1),
             "each of its 8 groups would be a single value, of which nothing is left; use fewer "
             "groups",
+        ),
+        (
+            Conv(4, 4, dilation=4),
+            MAP,
+            "its 13x13 window does not fit into the input 8x11x11; use a smaller kernel, padding, "
+            "or pool less before it",
         ),
         (
             Conv(4, 12),
@@ -353,6 +365,7 @@ def test_tensors_have_roles(layer: LayerBase, roles: list[str]):
     ("layer", "words", "details"),
     [
         (Conv(16, 3, stride=2), "conv 3×3 → 16", ("stride 2",)),
+        (Conv(16, 3, dilation=3), "conv 3×3 → 16", ("dilation 3",)),
         (Conv(8, (1, 3), groups=4), "conv in 4 groups 1×3 → 8", ()),
         (SeparableConv(4, 5), "separable 5×5 → 4", ()),
         (Dense(10), "dense → 10", ()),

@@ -69,6 +69,15 @@ def test_residual_sees_both_paths():
     assert rows["1"].reach.receptive_field == (3, 7)
 
 
+def test_gaps_in_a_kernel_reach_further():
+    """A dilated 3x3 kernel reads nine cells of the square it reaches over."""
+    network = Network((Conv(4, 3, stride=2), Conv(4, 3, dilation=3), Flatten(), Dense(10)))
+    row = trace(network).rows[1]
+
+    assert (row.num_params, row.output_shape) == (144, (4, 7, 7))
+    assert row.reach.receptive_field == (3 + 2 * 6, 3 + 2 * 6)
+
+
 def test_oblong_windows_span_both_axes():
     """A 1x5 window is wider than it is high, and the row says both."""
     network = Network(layers=(Conv(4, (1, 5)), Flatten(), Dense(10)))
@@ -266,6 +275,7 @@ NETWORKS = {
         (Conv(4, 3), Repeat((Conv(4, 3, padding=1), BatchNorm(), ReLU()), 3), *_HEAD)
     ),
     "group norm": Network((Conv(4, 3), GroupNorm(2), ReLU(), Dropout2d(0.1), *_HEAD)),
+    "dilated": Network((Conv(4, 3, dilation=2), PReLU(shared=True), Conv(4, 3), *_HEAD)),
     "bare group norm": Network((Conv(4, 3), GroupNorm(4, affine=False), *_HEAD)),
     "bare norm": Network((Conv(4, 3), BatchNorm(scale=False, shift=False), *_HEAD)),
     "perceptron": Network((Flatten(), Dense(12), BatchNorm(), ReLU(), Dense(10, bias=False))),

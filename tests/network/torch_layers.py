@@ -106,6 +106,7 @@ def _single(layer: Layer, shape: Shape) -> nn.Module:
                 padding=layer.padding,
                 groups=layer.groups,
                 bias=layer.bias,
+                dilation=layer.dilation,
             )
         case SeparableConv() if layer.padding != "same" or layer.stride == 1:
             return nn.Sequential(
@@ -128,7 +129,7 @@ def _single(layer: Layer, shape: Shape) -> nn.Module:
         case LeakyReLU():
             return nn.LeakyReLU(layer.slope)
         case PReLU():
-            return nn.PReLU(shape[0])
+            return nn.PReLU(1 if layer.shared else shape[0])
         case MaxPool() if layer.padding != "same":
             return nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
         case AvgPool() if layer.padding != "same":

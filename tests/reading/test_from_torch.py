@@ -343,9 +343,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "dilation": (
         _made(
-            lambda m, x: m.fc(m.conv(x).flatten(1)), conv=nn.Conv2d(1, 1, 3, padding=2, dilation=2)
+            lambda m, x: m.fc(m.conv(x).flatten(1)),
+            conv=nn.Conv2d(1, 1, 3, padding=(1, 2), dilation=(1, 2)),
         ),
-        "`conv` (Conv2d) has dilation 2x2; a network has none.",
+        "`conv` (Conv2d) has dilation 1x2; a network's are equal for rows and columns.",
     ),
     "reflection": (
         _made(
@@ -357,13 +358,6 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "stride": (
         nn.Sequential(nn.Conv2d(1, 1, 3, stride=(1, 2)), nn.Flatten(), nn.Linear(338, 10)),
         "`0` (Conv2d) has stride 1x2; a network's are equal for rows and columns.",
-    ),
-    "prelu": (
-        nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.Flatten(), nn.Linear(2_704, 10)),
-        (
-            "`1` (PReLU) learns 1 slope for 4 channels; a network learns one per channel: "
-            "`nn.PReLU(4)`."
-        ),
     ),
     "layer norm of a map": (
         nn.Sequential(nn.LayerNorm([1, 28, 28]), _PLAIN),
@@ -699,6 +693,16 @@ def _in_order(module: nn.Module) -> list[Tensor]:
         (nn.LayerNorm([4, 26, 26], elementwise_affine=False), GroupNorm(1, affine=False)),
         (_made(lambda m, x: F.layer_norm(x, x.shape[1:])), GroupNorm(1, affine=False)),
         (nn.Dropout2d(0.2), Dropout2d(0.2)),
+        (nn.PReLU(), PReLU(shared=True)),
+        (nn.PReLU(4), PReLU()),
+        (
+            nn.Conv2d(4, 4, 3, padding=2, dilation=2),
+            Conv(4, 3, padding=2, bias=True, dilation=2),
+        ),
+        (
+            nn.Conv2d(4, 4, 4, padding="same", dilation=3, bias=False),
+            Conv(4, 4, padding="same", dilation=3),
+        ),
         (_made(lambda m, x: F.dropout2d(x, 0.3, m.training)), Dropout2d(0.3)),
     ],
 )

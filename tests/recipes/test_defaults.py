@@ -30,11 +30,15 @@ DEFAULTS = {
     ),
     "Branches": "branches, kind='branches'",
     "Constant": "kind='constant'",
-    "Conv": ("out_channels, kernel_size, stride=1, padding=0, groups=1, bias=False, kind='conv'"),
+    "Conv": (
+        "out_channels, kernel_size, stride=1, padding=0, groups=1, bias=False, dilation=1, "
+        "kind='conv'"
+    ),
     "Cosine": "final_lr=0.0, warmup_fraction=0.0, every='step', kind='cosine'",
     "Dense": "out_features, bias=True, kind='dense'",
     "Distillation": "teachers, temperature=2.0, weight=0.9, bank_epochs=None",
     "Dropout": "rate, kind='dropout'",
+    "Dropout2d": "rate, kind='dropout_2d'",
     "Elastic": "pixels, kind='elastic'",
     "Erasing": (
         "probability, smallest_area=0.02, largest_area=0.33, smallest_aspect=0.3, "
@@ -43,6 +47,7 @@ DEFAULTS = {
     "Flatten": "kind='flatten'",
     "GlobalAvgPool": "kind='global_avg_pool'",
     "GlobalMaxPool": "kind='global_max_pool'",
+    "GroupNorm": "groups, eps=1e-05, affine=True, kind='group_norm'",
     "Jitter": "brightness=0.0, contrast=0.0, kind='jitter'",
     "LeakyReLU": "slope=0.01, kind='leaky_relu'",
     "Linear": "final_lr=0.0, warmup_fraction=0.0, every='step', kind='linear'",
@@ -59,7 +64,7 @@ DEFAULTS = {
         "momentum=(0.85, 0.95), every='step', kind='one_cycle'"
     ),
     "OriginProtocol": "num_train=None, selection='best_on_test'",
-    "PReLU": "kind='prelu'",
+    "PReLU": "shared=False, kind='prelu'",
     "Plateau": (
         "divisor, window_epochs=2, min_gain=0.01, cooldown_epochs=2, first_epoch=4, "
         "min_lr=0.0, kind='plateau'"

@@ -227,7 +227,10 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 @value(NetworkError)
 class Conv(LayerBase):
-    """A convolution; weights (out_channels, in_channels / groups, height, width)."""
+    """A convolution; weights (out_channels, in_channels / groups, height, width).
+
+    With a `dilation` the cells that its kernel reads are so many apart.
+    """
 
     label = "conv"
     role = "weighted"
@@ -239,6 +242,7 @@ class Conv(LayerBase):
     padding: Padding = 0
     groups: Positive = 1
     bias: bool = False
+    dilation: Positive = 1
     kind: Literal["conv"] = field(default="conv", kw_only=True, repr=False)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -268,7 +272,7 @@ class Conv(LayerBase):
         return self.tensors(shape)[0].size * height * width
 
     def window(self, shape: Shape) -> Window:
-        return window_of(self.kernel_size, self.stride, self.padding, shape)
+        return window_of(self.kernel_size, self.stride, self.padding, shape, self.dilation)
 
     def torchinfo_mult_adds(self, shape: Shape) -> int:
         return super().torchinfo_mult_adds(shape) * num_elements(self.output_shape(shape)[1:])
@@ -278,7 +282,8 @@ class Conv(LayerBase):
         return f"{name} {show_sides(self.kernel_size)} → {self.out_channels}"
 
     def details(self) -> tuple[str, ...]:
-        return () if self.stride == 1 else (f"stride {self.stride}",)
+        words = {"stride": self.stride, "dilation": self.dilation}
+        return tuple(f"{word} {number}" for word, number in words.items() if number > 1)
 
 
 @value(NetworkError)
@@ -489,7 +494,7 @@ class LeakyReLU(LayerBase):
 
 @value(NetworkError)
 class PReLU(LayerBase):
-    """Leaky ReLU with one learned slope per channel, starting at 0.25.
+    """Leaky ReLU with one learned slope per channel, or one `shared` by all, starting at 0.25.
 
     Source: He et al., Delving Deep into Rectifiers, 2015.
     """
@@ -498,10 +503,11 @@ class PReLU(LayerBase):
     role = "activation"
     words = ("prelu",)
     torch_names = ("PReLU",)
+    shared: bool = False
     kind: Literal["prelu"] = field(default="prelu", kw_only=True, repr=False)
 
     def tensors(self, shape: Shape) -> tuple[TensorSpec, ...]:
-        return (TensorSpec("weight", (shape[0],), "slope", fill=0.25),)
+        return (TensorSpec("weight", (1 if self.shared else shape[0],), "slope", fill=0.25),)
 
     def in_words(self) -> str:
         return "PReLU"

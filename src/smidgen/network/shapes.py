@@ -63,25 +63,33 @@ class TensorSpec:
 class Window:
     """How far one output looks: kernel, stride and padding per axis (rows, columns).
 
-    `before` and `after` are the cells added above/left and below/right.
+    `before` and `after` are the cells added above/left and below/right; of `dilation` cells the
+    kernel reads the first.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     before: tuple[int, int]
     after: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns from the first cell that the kernel reads to the last."""
+        rows, columns = ((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        return rows, columns
 
     def output_size(self, shape: Shape) -> tuple[int, int]:
         """Return (height, width) of the output for an input of (channels, height, width)."""
         sizes = []
         for axis in range(2):
             padded = shape[1 + axis] + self.before[axis] + self.after[axis]
-            if padded < self.kernel[axis]:
+            if padded < self.extent[axis]:
                 raise NetworkError(
-                    f"its {self.kernel[0]}x{self.kernel[1]} window does not fit into the input "
+                    f"its {show_shape(self.extent)} window does not fit into the input "
                     f"{show_shape(shape)}; use a smaller kernel, padding, or pool less before it"
                 )
-            sizes.append((padded - self.kernel[axis]) // self.stride[axis] + 1)
+            sizes.append((padded - self.extent[axis]) // self.stride[axis] + 1)
         return sizes[0], sizes[1]
 
 
@@ -91,19 +99,25 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def window_of(
-    kernel_size: Size, stride: int | tuple[int, int], padding: Padding, shape: Shape
+    kernel_size: Size,
+    stride: int | tuple[int, int],
+    padding: Padding,
+    shape: Shape,
+    dilation: int = 1,
 ) -> Window:
-    """Resolve kernel, stride and padding for an input of this shape."""
-    kernel, steps = pair(kernel_size), pair(stride)
+    """Resolve kernel, stride, padding and dilation for an input of this shape."""
+    kernel, steps, apart = pair(kernel_size), pair(stride), pair(dilation)
     if padding != "same":
         sides = pair(padding)
-        return Window(kernel, steps, sides, sides)
+        return Window(kernel, steps, sides, sides, apart)
+    extents = Window(kernel, steps, (0, 0), (0, 0), apart).extent
     totals = [
         max((-(-size // step) - 1) * step + extent - size, 0)
-        for size, step, extent in zip(shape[1:], steps, kernel, strict=True)
+        for size, step, extent in zip(shape[1:], steps, extents, strict=True)
     ]
     before = (totals[0] // 2, totals[1] // 2)
-    return Window(kernel, steps, before, (totals[0] - before[0], totals[1] - before[1]))
+    after = (totals[0] - before[0], totals[1] - before[1])
+    return Window(kernel, steps, before, after, apart)
 
 
 def whole_map(shape: Shape) -> Window:

@@ -147,6 +147,7 @@ def _convolved(call: _Call, x: Tensor, weight: str, bias: str, groups: int) -> T
         call.get(bias),
         stride=window.stride,
         padding=padding,
+        dilation=window.dilation,
         groups=groups,
     )
 

@@ -236,7 +236,7 @@ def reaches(graph: Graph, axis: int) -> dict[int, Reach]:
 
 
 def _through(seen: Reach, window: Window, axis: int) -> Reach:
-    kernel, stride, before = window.kernel[axis], window.stride[axis], window.before[axis]
+    kernel, stride, before = window.extent[axis], window.stride[axis], window.before[axis]
     low, high = seen.jump
     return Reach(
         receptive_field=_add(seen.receptive_field, ((kernel - 1) * low, (kernel - 1) * high)),

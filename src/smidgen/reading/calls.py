@@ -137,8 +137,9 @@ def _conv(call: Call, shape: Shape) -> Layer:
     conv = cast(nn.Conv2d, call.module)
     if conv.padding_mode != "zeros":
         raise Unsayable(f"pads with `{conv.padding_mode}`; a network pads with zeros")
-    if set(conv.dilation) != {1}:
-        raise Unsayable(f"has dilation {_shown(conv.dilation)}; a network has none")
+    apart = _size(conv.dilation)
+    if not isinstance(apart, int):
+        raise Unsayable(f"has dilation {_shown(apart)}; a network's are equal for rows and columns")
     padding = 0 if conv.padding == "valid" else conv.padding
     return Conv(
         conv.out_channels,
@@ -147,6 +148,7 @@ def _conv(call: Call, shape: Shape) -> Layer:
         padding="same" if padding == "same" else _size(cast(Any, padding)),
         groups=conv.groups,
         bias=conv.bias is not None,
+        dilation=apart,
     )
 
 
@@ -196,13 +198,7 @@ def _layer_norm(call: Call, shape: Shape) -> Layer:
 
 
 def _prelu(call: Call, shape: Shape) -> Layer:
-    slopes = cast(nn.PReLU, call.module).num_parameters
-    if slopes != shape[0]:
-        raise Unsayable(
-            f"learns {slopes} slope for {shape[0]} channels; a network learns one per channel: "
-            f"`nn.PReLU({shape[0]})`"
-        )
-    return PReLU()
+    return PReLU(shared=cast(nn.PReLU, call.module).num_parameters != shape[0])
 
 
 def _max_pool(call: Call, shape: Shape) -> Layer:

@@ -78,7 +78,7 @@ def _along(node: Node, axis: int) -> _Steps:
     window = node.layer.window(node.input_shape) if len(node.inputs) == 1 else None
     if window is None or len(node.input_shape) != MAP:
         return _Steps()
-    sides = (window.kernel, window.stride, window.before, window.after)
+    sides = (window.extent, window.stride, window.before, window.after)
     return _Steps(*(side[axis] for side in sides))
 
 

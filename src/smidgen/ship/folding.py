@@ -197,6 +197,8 @@ class _Folder:
     def add(self, node: Node) -> None:
         source = node.inputs[0]
         match node.layer:
+            case L.Conv(dilation=dilation) if dilation > 1:
+                raise self.refusal(node, "its kernel has gaps; use one without `dilation`")
             case L.Conv() | L.SeparableConv() | L.Dense():
                 self.convolve(node)
             case L.BatchNorm():
@@ -207,7 +209,7 @@ class _Folder:
                 self.activate(node)
             case L.MaxPool() | L.AvgPool() | L.GlobalAvgPool() | L.GlobalMaxPool():
                 self.pool(node)
-            case L.Dropout() | L.Flatten():
+            case L.DropoutBase() | L.Flatten():
                 self.same(node, source)
             case Residual():
                 self.sum(node)

@@ -15,6 +15,7 @@ from smidgen.network.layers import (
     GroupNorm,
     Layer,
     MaxPool,
+    PReLU,
     SeparableConv,
 )
 from smidgen.network.network import Network
@@ -42,6 +43,16 @@ END = (GlobalAvgPool(), Flatten(), Dense(10))
             (Conv(4, 3), GroupNorm(2)),
             (1, 30, 30),
             "layer 1, `GroupNorm(2)`: it has no kernel for it",
+        ),
+        (
+            (PReLU(shared=True),),
+            (2, 30, 30),
+            "layer 0, `PReLU(shared=True)`: it has no kernel for it",
+        ),
+        (
+            (Conv(4, 3, dilation=2),),
+            (1, 30, 30),
+            "layer 0, `Conv(4, 3, dilation=2)`: it has no kernel for it",
         ),
         ((Dropout2d(0.1),), (1, 30, 30), "layer 0, `Dropout2d(0.1)`: it has no kernel for it"),
         ((AvgPool(30),), (1, 30, 30), None),

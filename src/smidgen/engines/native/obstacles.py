@@ -2,7 +2,7 @@
 
 from smidgen.engines.native.build import find_compiler
 from smidgen.errors import CompilerError
-from smidgen.network.layers import Conv, SeparableConv
+from smidgen.network.layers import Conv, PReLU, SeparableConv
 from smidgen.network.network import Network
 from smidgen.network.shapes import num_elements, show_shape
 from smidgen.recipes.recipe import Recipe
@@ -33,7 +33,9 @@ def supports(network: Network) -> str | None:
         shape = show_shape(network.input_shape)
         return f"images of {shape}: they may have {_LARGEST_IMAGE:,} values"
     for node in network.graph.nodes:
-        if node.layer.kind in _WITHOUT_KERNEL:
+        lacking = (PReLU(shared=True),)
+        has_gaps = isinstance(node.layer, Conv) and node.layer.dilation > 1
+        if node.layer.kind in _WITHOUT_KERNEL or node.layer in lacking or has_gaps:
             return f"layer {node.path}, `{node.layer}`: it has no kernel for it"
         window = node.layer.window(node.input_shape)
         if not isinstance(node.layer, Conv | SeparableConv) or window is None:
