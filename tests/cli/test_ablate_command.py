@@ -1,19 +1,18 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smidgen.data import Dataset
-from smidgen.errors import RunError
 from smidgen.evidence import ablate as evidence_ablate
-from smidgen.evidence.proof import Proof
-from smidgen.evidence.prove import prove as evidence_prove
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
-from smidgen.work.jobs import Failed
+from smidgen.work.inline import Inline
+from smidgen.work.jobs import Job, Outcome
 
 Shell = Callable[..., Any]
 Make = Callable[..., RunFolder]
@@ -75,14 +74,9 @@ def test_a_table_is_printed(ablate: Shell) -> None:
     ) in lines
     assert "larger: batch size 32 -> 48" in lines
     assert found.err.splitlines() == [
-        "the base",
-        "8 of 8 seeds are there already",
+        "24 of 24 runs are there already",
         "base: 76.25 %, loss 0.4000",
-        "variant 1 of 2: batch_size=24",
-        "8 of 8 seeds are there already",
         "batch_size=24: 89.38 % (+13.125 points), loss 0.4000 (+0.0000)",
-        "variant 2 of 2: larger",
-        "8 of 8 seeds are there already",
         "larger: 76.88 % (+0.625 points), loss 0.4000 (+0.0000)",
     ]
 
@@ -144,26 +138,26 @@ def test_divergence_is_told_once(
     """Progress and error only say that seeds diverged; the remark under the table says how."""
     reason = "Training met a number that is not finite in epoch 1."
 
-    def prove(recipe: Recipe, *given: Any) -> Proof:
-        listener = given[-1]
-        if recipe.optimizer.lr > 1.0:
-            listener.on_start({}, [1, 2])
-            for seed in (1, 2):
-                listener.on_message(Failed(seed, reason, diverged=True))
-            raise RunError(f"No seed gave a run. Seed 1: {reason}")
-        return evidence_prove(recipe, *given)
+    class Stage(Inline):
+        """Plays training that diverges."""
 
-    monkeypatch.setattr(evidence_ablate, "prove", prove)
+        def _make(self, job: Job, tell: object) -> Outcome:
+            if job.spec.recipe.optimizer.lr > 1.0:
+                return Outcome(job.spec, None, reason, diverged=True)
+            return super()._make(job, lambda event: None)
+
+    options = partial(evidence_ablate.AblateOptions, place=Stage)
+    monkeypatch.setattr(evidence_ablate, "AblateOptions", options)
     base = ("ablate", tiny_file, "--engine", "torch", "--seeds", "2", "--workers", "1")
 
     found = shell(*base, "--set", "bad: optimizer.lr=1e30")
 
     assert found.code == 1
     assert (found.out + found.err).count(reason) == 1
-    assert f"bad: No seed gave a run. Seed 1: {reason}" in found.out.splitlines()
+    assert f"bad: No seed gave a run. Seeds 1, 2 diverged, seed 1 so: {reason}" in found.out
     assert found.err.splitlines()[-4:] == [
-        "seed 1 failed: training diverged",
-        "seed 2 failed: as seed 1 did",
+        "bad, seed 1 failed: training diverged",
+        "bad, seed 2 failed: as bad, seed 1 did",
         "bad: training diverged",
         "error: 1 of 1 variants could not be judged: `bad`. The table's remarks say why.",
     ]

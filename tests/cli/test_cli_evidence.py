@@ -19,8 +19,12 @@ from smidgen.evidence.statements import proof_of
 from smidgen.evidence.wording import failures_line
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
+from smidgen.runs.record import EpochRecord, RunSpec
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.work.jobs import Busy, EpochDone, Failed, Finished, Note, Started
+from smidgen.training.events import Began, EpochDone, Note
+from smidgen.training.loop import Run
+from smidgen.work.jobs import Busy, Outcome, RunEvent
+from smidgen.work.queue import Planned
 
 Make = Callable[..., RunFolder]
 
@@ -186,7 +190,7 @@ def test_a_proof_with_failures_is_an_error(
         _run("prove", str(recipe), "--seeds", "2")
 
 
-def test_a_reason_is_said_once_with_the_seeds_that_have_it(make_run: Make) -> None:
+def test_a_reason_is_said_once_with_the_seeds_that_have_it(tiny_recipe: Recipe) -> None:
     """Seeds that diverged do so in steps of their own; others are alike by their words."""
     failures = [
         SeedFailure(2, "not finite in step 7.", diverged=True),
@@ -195,9 +199,12 @@ def test_a_reason_is_said_once_with_the_seeds_that_have_it(make_run: Make) -> No
         SeedFailure(6, "killed."),
         SeedFailure(7, "no room."),
     ]
-    board = Board(epochs=3, workers=1)
+    board = Board(workers=1)
 
-    remarks = [board.remark(Failed(each.seed, each.reason, each.diverged)) for each in failures]
+    remarks = [
+        board.remark(Outcome(spec_of(tiny_recipe, each.seed), None, each.reason, each.diverged))
+        for each in failures
+    ]
 
     assert failures_line(failures) == (
         "Seeds 2, 5 diverged, seed 2 so: not finite in step 7. Seeds 3, 6: killed. Seed 7: no room."
@@ -209,8 +216,9 @@ def test_a_reason_is_said_once_with_the_seeds_that_have_it(make_run: Make) -> No
         "seed 6 failed: as seed 3 did",
         "seed 7 failed: no room.",
     ]
-    assert board.remark(Note(1, "a note")) == "seed 1: a note"
-    assert board.remark(Started(1, 0)) == ""
+    spec = spec_of(tiny_recipe, 1)
+    assert board.remark(RunEvent(spec, Note("a note"))) == "seed 1: a note"
+    assert board.remark(RunEvent(spec, Busy())) == ""
 
 
 def test_a_comparison_is_printed(make_run: Make) -> None:
@@ -260,54 +268,71 @@ def test_a_win_that_hangs_on_few_images_says_so(make_run: Make) -> None:
     )
 
 
-def test_the_board_follows_the_messages() -> None:
-    """Every message moves its seed; the time left comes from the pace of the epochs."""
-    board = Board(epochs=4, workers=2)
-    board.start({}, [1, 2, 3, 4])
-    for message in (
-        Started(1, 0),
-        EpochDone(1, 1, 0.5, 10.0),
-        Started(2, 3),
-        EpochDone(2, 4, 0.75, 10.0),
-        Finished(2, "run"),
-        Failed(3, "no"),
-        Busy(4),
-        Note(4, "a note"),
-    ):
-        board.hear(message)
+def spec_of(recipe: Recipe, seed: int) -> RunSpec:
+    """Return a run of a recipe."""
+    return RunSpec(recipe, seed, protocol="final", engine="torch", threads=1, data_sha256="0" * 64)
 
-    assert [seed.state for seed in board.seeds.values()] == [
-        "running",
-        "done",
-        "failed",
-        "elsewhere",
-    ]
-    left = board.seconds_left(board.seeds[1])
+
+def epoch_done(epoch: int, accuracy: float) -> EpochDone:
+    """Return the news of an epoch of ten seconds."""
+    return EpochDone(
+        EpochRecord(epoch, 0.5, 0.5, "test", 0.5, accuracy, 20, 8.0, 2.0, 80.0, 0.1, 0.1)
+    )
+
+
+def began(make_run: Make, num_epochs: int) -> Began:
+    """Return the news of a run that goes on after so many epochs."""
+    record = make_run(90 + num_epochs, wrong=[0]).record()
+    return Began(replace(record, epochs=record.epochs[:num_epochs], result=None))
+
+
+def test_the_board_follows_the_events(make_run: Make, tiny_recipe: Recipe) -> None:
+    """Every event moves its run; the time left comes from the pace of the epochs."""
+    board, made = Board(workers=2), make_run(2, wrong=[0])
+    one, two, three, four = (spec_of(tiny_recipe.replace(epochs=4), seed) for seed in (1, 2, 3, 4))
+    board.hear(Planned(missing=(one, two, three, four)))
+    for event in (
+        RunEvent(one, began(make_run, 0)),
+        RunEvent(one, epoch_done(1, 0.5)),
+        RunEvent(two, began(make_run, 3)),
+        RunEvent(two, epoch_done(4, 0.75)),
+        Outcome(two, Run(made, made.record())),
+        Outcome(three, None, "no"),
+        RunEvent(four, Busy()),
+        RunEvent(four, Note("a note")),
+    ):
+        board.hear(event)
+
+    runs = list(board.runs.values())
+    assert [run.state for run in runs] == ["running", "done", "failed", "elsewhere"]
+    left = runs[0].seconds_left
     assert left is not None
     assert 20.0 <= left <= 30.0
-    assert board.seconds_left(board.seeds[2]) is None
+    assert runs[1].seconds_left is None
     assert board.total_seconds_left() == pytest.approx(30.0)
 
 
-def test_the_board_shows_teachers_first() -> None:
-    """Seeds of a teacher have its number of epochs, and make room for the student's."""
-    board = Board(epochs=30, workers=2)
-    board.teach(2, [1, 5])
-    board.hear(Started(1, 0))
-    board.hear(EpochDone(1, 1, 0.5, 10.0))
-    left = board.total_seconds_left()
-    board.start({}, [1, 2])
+def test_the_board_shows_teachers_and_students(tiny_recipe: Recipe) -> None:
+    """Where runs of several recipes stand in one queue, each is called by its recipe, too."""
+    board = Board(workers=2)
+    teacher = spec_of(tiny_recipe.replace(name="teacher", epochs=2), 5)
+    student = spec_of(tiny_recipe, 1)
 
-    assert left == pytest.approx(15.0)
-    assert (board.epochs, list(board.seeds)) == (30, [1, 2])
-    assert board.seeds[1].state == "waiting"
+    planned = Planned(missing=(teacher, student), teachers=(teacher,))
+    board.hear(planned)
+
+    assert board.remark(planned) == "First the teachers: `teacher` seed 5."
+    assert [run.epochs for run in board.runs.values()] == [2, 3]
+    assert (board.label(teacher), board.label(student)) == ("teacher, seed 5", "tiny, seed 1")
 
 
-def test_the_board_is_drawn(make_run: Make) -> None:
-    """A line per seed with state, epoch and accuracy; of many, finished ones are left out."""
-    board = Board(epochs=3, workers=1)
-    board.start({1: make_run(1, wrong=[0])}, list(range(2, 41)))
-    board.hear(Started(2, 1))
+def test_the_board_is_drawn(make_run: Make, tiny_recipe: Recipe) -> None:
+    """A line per run with state and accuracy; of many, those done or waiting are left out."""
+    board, run = Board(workers=1), make_run(1, wrong=[0])
+    specs = [spec_of(tiny_recipe, seed) for seed in range(1, 41)]
+    there = Outcome(specs[0], Run(run, run.record(), was_there=True))
+    board.hear(Planned((there,), tuple(specs[1:])))
+    board.hear(RunEvent(specs[1], began(make_run, 1)))
 
     console = Console(width=60, file=io.StringIO())
     with console.capture() as captured:

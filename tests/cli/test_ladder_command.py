@@ -160,7 +160,7 @@ def test_run_trains_what_is_missing(shell: Shell, mine: str, tmp_path: Path) -> 
     names = [folder.record().recipe.name for folder in RunStore(tmp_path / "runs").folders()]
     assert (first.code, again.code) == (0, 0)
     assert sorted(names) == ["first", "second"]
-    assert again.err.count("1 of 1 seeds are there already") == 2
+    assert again.err == "2 of 2 runs are there already\n"
     assert first.out == again.out
     assert "from one seed: whether that is more than noise cannot be told." in first.out
 

@@ -7,12 +7,14 @@ import pytest
 from rich.console import Console
 
 from smidgen.cli.search_command import page
-from smidgen.cli.searching import Board, searching_listener
+from smidgen.cli.searching import Board, searching_display
 from smidgen.evidence.statistics import Interval
 from smidgen.recipes.recipe import Recipe
+from smidgen.runs.record import EpochRecord, RunSpec
 from smidgen.search import FrontRow, SearchOptions, SearchResult, SearchStatus
 from smidgen.search.result import Counts
-from smidgen.work.jobs import EpochDone, Failed, Finished, Note, Started, Task
+from smidgen.training.events import EpochDone, Note
+from smidgen.work.jobs import Outcome, RunEvent
 
 from .conftest import Shell
 
@@ -30,6 +32,18 @@ def rows(tiny_recipe: Recipe) -> tuple[FrontRow, FrontRow]:
             Interval(0.9926, 0.9938), ("b", "c", "d", "e"),
         ),
     )  # fmt: skip
+
+
+def spec_of(recipe: Recipe, seed: int) -> RunSpec:
+    """Return a run of a search."""
+    return RunSpec(recipe, seed, protocol="tune", engine="torch", threads=1, data_sha256="0" * 64)
+
+
+def epoch_done(epoch: int, accuracy: float) -> EpochDone:
+    """Return the news of an epoch."""
+    return EpochDone(
+        EpochRecord(epoch, 0.5, 0.5, "valid", 0.5, accuracy, 20, 8.0, 2.0, 80.0, 0.1, 0.1)
+    )
 
 
 def result_of(rows: tuple[FrontRow, ...]) -> SearchResult:
@@ -60,18 +74,18 @@ def test_the_live_table_shows_the_front_and_what_runs(
 ) -> None:
     """One row per network, one line per running training, one about the whole."""
     board, console = Board("At most 1,500 parameters"), Console(file=io.StringIO(), width=120)
-    task = Task(tiny_recipe.replace(name="search/1500-9"), 1)
-    other = Task(tiny_recipe.replace(name="search/1500-8"), 2)
+    mine = spec_of(tiny_recipe.replace(name="search/1500-9"), 1)
+    other = spec_of(tiny_recipe.replace(name="search/1500-8"), 2)
     assert board.caption() == "looking at what is there"
 
-    board.update(SearchStatus(COUNTS, list(rows), 125.0))
-    for each, message in (
-        (task, Started(1, 0)),
-        (task, EpochDone(1, 2, 0.985, 1.0)),
-        (other, Started(2, 1)),
-        (other, Finished(2, "run")),
+    for event in (
+        SearchStatus(COUNTS, list(rows), 125.0),
+        RunEvent(mine, epoch_done(1, 0.9)),
+        RunEvent(mine, epoch_done(2, 0.985)),
+        RunEvent(other, epoch_done(1, 0.9)),
+        Outcome(other, None, "killed."),
     ):
-        board.hear(each, message)
+        board.hear(event)
     with console.capture() as captured:
         console.print(board)
 
@@ -88,18 +102,18 @@ def test_elsewhere_than_in_a_terminal_lines_are_printed(
     rows: tuple[FrontRow, FrontRow], tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A log tells of every run that ended and of the best so far."""
-    task = Task(tiny_recipe.replace(name="search/1500-9"), 1)
+    spec = spec_of(tiny_recipe.replace(name="search/1500-9"), 1)
 
-    with searching_listener(SearchOptions(Path("s"), 1_500)) as listener:
-        listener.on_status(SearchStatus(COUNTS, list(rows), 8.0))
-        for message in (
-            EpochDone(1, 1, 0.9, 1.0),
-            EpochDone(1, 3, 0.985, 1.0),
-            Note(1, "a note"),
-            Failed(1, "NaN.", diverged=True),
+    with searching_display(SearchOptions(Path("s"), 1_500)) as on_event:
+        for event in (
+            SearchStatus(COUNTS, list(rows), 8.0),
+            RunEvent(spec, epoch_done(1, 0.9)),
+            RunEvent(spec, epoch_done(3, 0.985)),
+            RunEvent(spec, Note("a note")),
+            Outcome(spec, None, "NaN.", diverged=True),
+            Note("set aside"),
         ):
-            listener.on_message(task, message)
-        listener.on_note("set aside")
+            on_event(event)
 
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("; best so far 99.32 %, loss 0.0214 with 1,433 parameters")
@@ -120,7 +134,7 @@ def test_options_reach_the_search(
     """What is typed arrives; what is not has the defaults that the help names."""
     asked: list[tuple[SearchOptions, object]] = []
 
-    def answer(dataset: object, options: SearchOptions, listener: object, store: object) -> object:
+    def answer(dataset: object, options: SearchOptions, on_event: object, store: object) -> object:
         asked.append((options, store))
         return result_of(rows)
 

@@ -1,5 +1,4 @@
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ import pytest
 from smidgen.data import Dataset
 from smidgen.errors import InterruptedRunError, RunError, SmidgenError, StorageError
 from smidgen.evidence.ablate import (
-    AblateListener,
     AblateOptions,
+    RowDone,
     Variant,
     ablate,
     check_variants,
@@ -18,12 +17,13 @@ from smidgen.evidence.ablate import (
 )
 from smidgen.evidence.ablation import AblationRow
 from smidgen.evidence.proof import Proof, SeedFailure
-from smidgen.evidence.prove import ProveListener
+from smidgen.evidence.prove import Claim, Proven, ProveOptions
 from smidgen.evidence.statements import proof_of
 from smidgen.recipes.parts import Adam, Budget, Loss
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.work.jobs import Finished, Message
+from smidgen.work.jobs import Outcome
+from smidgen.work.queue import Planned
 
 Make = Callable[..., RunFolder]
 
@@ -32,44 +32,40 @@ class Heard:
     """Remembers what an ablation told."""
 
     def __init__(self) -> None:
-        self.missing: dict[str, list[int]] = {}
-        self.finished: list[tuple[str, int]] = []
+        self.missing: list[tuple[str, int]] = []
+        self.finished: list[tuple[int, int]] = []
         self.rows: list[AblationRow] = []
 
-    def listener(self) -> AblateListener:
-        """Return what to hand to `ablate`."""
-        return AblateListener(self._proving, self.rows.append)
-
-    @contextmanager
-    def _proving(self, number: int, variant: Variant) -> Iterator[ProveListener]:
-        def start(there: dict[int, RunFolder], missing: list[int]) -> None:
-            self.missing[variant.name] = missing
-
-        def hear(message: Message) -> None:
-            if isinstance(message, Finished):
-                self.finished.append((variant.name, message.seed))
-
-        yield ProveListener(start, hear)
+    def __call__(self, event: object) -> None:
+        """Take up an event."""
+        match event:
+            case Planned(missing=missing):
+                self.missing = [(spec.recipe.name, spec.seed) for spec in missing]
+            case Outcome(spec, run) if run is not None:
+                self.finished.append((spec.recipe.batch_size, spec.seed))
+            case RowDone(row):
+                self.rows.append(row)
 
 
 Proofs = dict[str, Proof | SmidgenError]
 
 
 @pytest.fixture
-def told_proofs(monkeypatch: pytest.MonkeyPatch) -> tuple[Proofs, list[tuple[Any, ...]]]:
-    """Let `ablate` get proofs by recipe name instead of training; returns them and the calls."""
+def told_proofs(monkeypatch: pytest.MonkeyPatch) -> tuple[Proofs, list[Any]]:
+    """Let `ablate` get proofs by recipe name instead of training; returns them and the claims."""
     proofs: Proofs = {}
-    calls: list[tuple[Any, ...]] = []
+    asked: list[Any] = []
 
-    def told(recipe: Recipe, *given: Any) -> Proof:
-        calls.append((recipe.name, *given))
-        proof = proofs[recipe.name]
-        if isinstance(proof, SmidgenError):
-            raise proof
-        return proof
+    def told(claims: list[Claim], store: RunStore, options: ProveOptions, on_event: Any) -> None:
+        asked.extend((claim, options) for claim in claims)
+        for number in reversed(range(len(claims))):  # the base is the last to be known
+            result = proofs[claims[number].recipe.name]
+            if isinstance(result, InterruptedRunError | StorageError):
+                raise result
+            on_event(Proven(number, result))
 
-    monkeypatch.setattr("smidgen.evidence.ablate.prove", told)
-    return proofs, calls
+    monkeypatch.setattr("smidgen.evidence.ablate.prove_all", told)
+    return proofs, asked
 
 
 def variants_of(base: Recipe, *names: str) -> list[Variant]:
@@ -112,11 +108,11 @@ def test_variants_are_trained_with_the_seeds_of_the_base(
     ]
     store, options = RunStore(tmp_path / "runs"), AblateOptions(engine="torch", workers=1)
 
-    found = ablate(tiny_recipe, variants, stripes, store, [2, 1], options, first.listener())
-    repeated = ablate(tiny_recipe, variants[1:], stripes, store, [1, 2], options, again.listener())
+    found = ablate(tiny_recipe, variants, stripes, store, [2, 1], options, first)
+    repeated = ablate(tiny_recipe, variants[1:], stripes, store, [1, 2], options, again)
 
     too_long, small = found.variants
-    assert first.finished == [("small batches", 2)]
+    assert first.finished == [(24, 2)]
     assert too_long.verdict == "failed"
     assert too_long.reason.startswith("`tiny` promises at most 8 epochs and has 9.")
     assert (small.verdict, small.reason) == ("cannot tell", "")
@@ -129,7 +125,7 @@ def test_variants_are_trained_with_the_seeds_of_the_base(
     rises = np.subtract(small.measured.losses, found.base.measured.losses)
     assert small.loss.mean == pytest.approx(rises.mean(), rel=1e-12)
     assert abs(small.loss.mean) > 1e-6  # or its sign would tell nothing
-    assert again.missing == {"base": [], "small batches": []}
+    assert again.missing == []
     assert repeated.variants == (small,)
 
 
@@ -159,7 +155,7 @@ def test_changes_are_variant_minus_base(
     make_run: Make, tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, told_proofs: Any
 ) -> None:
     """Paired by seed, for accuracy and loss; a fall of eight pairs of eight is worse."""
-    proofs, calls = told_proofs
+    proofs, asked = told_proofs
     (variant,) = variants_of(tiny_recipe, "a")
     proofs["tiny"] = proof_with(make_run, tiny_recipe, [1, 2, 3, 1, 2, 3, 1, 2])
     proofs["a"] = proof_with(make_run, variant.recipe, [3, 4, 5, 3, 4, 5, 4, 4])
@@ -172,7 +168,7 @@ def test_changes_are_variant_minus_base(
         RunStore(tmp_path / "runs"),
         range(1, 9),
         AblateOptions(source=b"import torch"),
-        heard.listener(),
+        heard,
     )
 
     (row,) = found.variants
@@ -186,10 +182,9 @@ def test_changes_are_variant_minus_base(
     assert [each.name for each in heard.rows] == ["base", "a"]
     assert [each.verdict for each in heard.rows] == [None, None]
     assert found.to_plain()["variants"][0]["accuracy"]["verdict"] == "worse"
-    base_options, variant_options = (call[4] for call in calls)
-    assert (base_options.engine, variant_options.engine) == ("auto", "torch")
-    assert {base_options.protocol, variant_options.protocol} == {"tune"}
-    assert (base_options.source, variant_options.source) == (b"import torch", b"")
+    (base_claim, options), (variant_claim, _) = asked
+    assert (options.engine, options.protocol) == ("native", "tune")
+    assert (base_claim.source, variant_claim.source) == (b"import torch", b"")
 
 
 def test_seeds_that_fail_keep_a_variant_from_being_judged(
@@ -214,8 +209,9 @@ def test_seeds_that_fail_keep_a_variant_from_being_judged(
 def test_a_base_without_all_seeds_stops_the_ablation(
     make_run: Make, tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, told_proofs: Any
 ) -> None:
-    """It is said before any variant is trained."""
-    proofs, calls = told_proofs
+    """It is said as soon as the base's seeds have ended."""
+    proofs, _ = told_proofs
+    proofs["a"] = RunError("It is not looked at.")
     proofs["tiny"] = proof_with(make_run, tiny_recipe, [3], [SeedFailure(2, "it diverged.")])
 
     with pytest.raises(RunError) as caught:
@@ -224,7 +220,6 @@ def test_a_base_without_all_seeds_stops_the_ablation(
     assert str(caught.value) == (
         "There is nothing to compare with. The base: 1 of 2 seeds gave no run. Seed 2: it diverged."
     )
-    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -238,16 +233,14 @@ def test_what_stops_everything_is_no_row(
     told_proofs: Any,
     stop: SmidgenError,
 ) -> None:
-    """A signal and a full disk end the ablation; the next variants are not begun."""
-    proofs, calls = told_proofs
+    """A signal and a full disk end the ablation."""
+    proofs, _ = told_proofs
     proofs["tiny"] = proof_with(make_run, tiny_recipe, [3])
-    proofs["a"] = stop
+    proofs["a"] = proofs["b"] = stop
     store = RunStore(tmp_path / "runs")
 
     with pytest.raises(type(stop), match=str(stop)):
         ablate(tiny_recipe, variants_of(tiny_recipe, "a", "b"), stripes, store, [1])
-
-    assert [call[0] for call in calls] == ["tiny", "a"]
 
 
 @pytest.mark.parametrize(

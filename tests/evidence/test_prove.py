@@ -4,22 +4,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smidgen.data import Dataset
 from smidgen.errors import BudgetError, RunError
 from smidgen.evidence.proof import Proof
-from smidgen.evidence.prove import ProveListener, ProveOptions, prove
+from smidgen.evidence.prove import Claim, Proven, ProveOptions, prove, prove_all
 from smidgen.files import locked
 from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import Adam, Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
+from smidgen.training.events import Began, EpochDone
 from smidgen.training.loop import Run
-from smidgen.work.jobs import EpochDone, Failed, Finished, Message, Started
+from smidgen.work.jobs import Outcome, RunEvent
+from smidgen.work.queue import Planned
 
 GUARD_SECONDS = 120
 
@@ -29,26 +31,43 @@ pytestmark = pytest.mark.xdist_group("prove")
 class Heard:
     """Remembers what a proof told."""
 
-    def __init__(self, on_message: Callable[[Message], None] = lambda message: None) -> None:
-        self.messages: list[Message] = []
-        self.there: list[int] = []
-        self.missing: list[int] = []
-        self._on_message = on_message
+    def __init__(self, on_event: Callable[[object], None] = lambda event: None) -> None:
+        self.events: list[object] = []
+        self.planned = Planned()
+        self._on_event = on_event
 
-    def listener(self) -> ProveListener:
-        """Return what to hand to `prove`."""
-        return ProveListener(self._start, self._hear)
+    def __call__(self, event: object) -> None:
+        """Take up an event."""
+        if isinstance(event, Planned):
+            self.planned = event
+        else:
+            self.events.append(event)
+        self._on_event(event)
 
-    def of(self, kind: type) -> list[int]:
-        """Return the seeds of all messages of a kind, in order."""
-        return [message.seed for message in self.messages if isinstance(message, kind)]
+    @property
+    def there(self) -> list[int]:
+        """Seeds that were in the store and are whole."""
+        return sorted(each.spec.seed for each in self.planned.finished if each.run is not None)
 
-    def _start(self, there: dict[int, RunFolder], missing: list[int]) -> None:
-        self.there, self.missing = list(there), missing
+    @property
+    def missing(self) -> list[int]:
+        """Seeds that were trained, or tried."""
+        return [spec.seed for spec in self.planned.missing]
 
-    def _hear(self, message: Message) -> None:
-        self.messages.append(message)
-        self._on_message(message)
+    @property
+    def made(self) -> list[int]:
+        """Seeds that ended with a run, in that order."""
+        return [each.spec.seed for each in self.events if isinstance(each, Outcome) and each.run]
+
+    @property
+    def failed(self) -> list[int]:
+        """Seeds that ended without, in that order."""
+        return [e.spec.seed for e in self.events if isinstance(e, Outcome) and e.run is None]
+
+    def of_runs(self, kind: type) -> list[tuple[int, Any]]:
+        """Return seed and event of a kind, in order."""
+        runs = [each for each in self.events if isinstance(each, RunEvent)]
+        return [(each.spec.seed, each.event) for each in runs if isinstance(each.event, kind)]
 
 
 def options(workers: int = 1, target: float | None = None) -> ProveOptions:
@@ -68,17 +87,18 @@ def test_a_proof_survives_the_death_of_its_workers(
     """A killed process costs nothing: its seed goes on from its epoch in another."""
     store = RunStore(tmp_path / "runs")
 
-    def kill_second(message: Message) -> None:
-        if isinstance(message, EpochDone) and (message.seed, message.epoch) == (2, 1):
-            for number in workers():
-                os.kill(number, signal.SIGKILL)
+    def kill_second(event: object) -> None:
+        match event:
+            case RunEvent(spec, EpochDone(record)) if (spec.seed, record.epoch) == (2, 1):
+                for number in workers():
+                    os.kill(number, signal.SIGKILL)
 
     heard = Heard(kill_second)
     recipe = tiny_recipe.replace(epochs=20)
-    proof = prove(recipe, stripes, store, [1, 2, 3], options(), heard.listener())
+    proof = prove(recipe, stripes, store, [1, 2, 3], options(), heard)
 
-    starts = [m for m in heard.messages if isinstance(m, Started) and m.seed == 2]
-    assert [start.num_epochs >= 1 for start in starts] == [False, True]
+    starts = [began for seed, began in heard.of_runs(Began) if seed == 2]
+    assert [len(began.record.epochs) >= 1 for began in starts] == [False, True]
     assert proof.failures == ()
     assert [each.seed for each in proof.seeds] == [1, 2, 3]
     assert workers() == []
@@ -91,10 +111,10 @@ def test_what_is_in_the_store_is_not_trained_again(
     heard = Heard()
     recipe = tiny_recipe.replace(name="another name", budget=Budget(target_accuracy=0.05))
 
-    proof = prove(recipe, stripes, shared_store, [2, 1], options(), heard.listener())
+    proof = prove(recipe, stripes, shared_store, [2, 1], options(), heard)
 
-    assert heard.messages == []
-    assert (sorted(heard.there), heard.missing) == ([1, 2], [])
+    assert [type(event) for event in heard.events] == [Proven]
+    assert (heard.there, heard.missing) == ([1, 2], [])
     assert [s.accuracy for s in proof.seeds] == [s.accuracy for s in make_proof.seeds[:2]]
     assert proof.recipe == "another name"
     assert proof.target is not None
@@ -109,9 +129,7 @@ def test_a_damaged_run_costs_its_seed_alone(
     (runs[0].path / "predictions.safetensors").write_bytes(b"junk")
     heard = Heard()
 
-    proof = prove(
-        tiny_recipe, stripes, RunStore(tmp_path / "runs"), [1, 2], options(), heard.listener()
-    )
+    proof = prove(tiny_recipe, stripes, RunStore(tmp_path / "runs"), [1, 2], options(), heard)
 
     name = runs[0].name
     (failure,) = proof.failures
@@ -120,7 +138,7 @@ def test_a_damaged_run_costs_its_seed_alone(
         f"The run `{name}` is damaged: `{runs[0].path / 'predictions.safetensors'}` is no complete "
         f"safetensors file. Restore it, or remove it with `smidgen runs rm {name}`."
     )
-    assert (heard.there, heard.missing, heard.messages) == ([2], [], [])
+    assert (heard.there, heard.missing, heard.made, heard.failed) == ([2], [], [], [])
     assert (runs[0].path / "predictions.safetensors").read_bytes() == b"junk"
 
 
@@ -189,9 +207,9 @@ def test_seeds_that_fail_are_reported_each(
 
     told = r"^No seed gave a run\. Seeds 1, 2 diverged, seed 1 so: Training met a number that"
     with pytest.raises(RunError, match=told):
-        prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard.listener())
+        prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard)
 
-    assert heard.of(Failed) == [1, 2]
+    assert heard.failed == [1, 2]
 
 
 @pytest.mark.slow
@@ -204,14 +222,14 @@ def test_a_seed_in_use_elsewhere_is_waited_for(
     held = locked(store.lock_path(name))
     order: list[int] = []
 
-    def release(message: Message) -> None:
-        if isinstance(message, Finished):
-            order.append(message.seed)
-            if message.seed == 2:
+    def release(event: object) -> None:
+        if isinstance(event, Outcome):
+            order.append(event.spec.seed)
+            if event.spec.seed == 2:
                 held.__exit__(None, None, None)
 
     held.__enter__()
-    proof = prove(tiny_recipe, stripes, store, [1, 2], options(), Heard(release).listener())
+    proof = prove(tiny_recipe, stripes, store, [1, 2], options(), Heard(release))
 
     assert order == [2, 1]
     assert proof.failures == ()
@@ -225,9 +243,9 @@ def test_what_stops_every_seed_is_said_once(
     recipe = tiny_recipe.replace(budget=Budget(max_params=10))
 
     with pytest.raises(BudgetError, match="promises at most 10 parameters"):
-        prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard.listener())
+        prove(recipe, stripes, RunStore(tmp_path), [1, 2], options(), heard)
 
-    assert heard.messages == []
+    assert [type(event) for event in heard.events] == [Proven]
 
 
 @pytest.mark.parametrize(
@@ -374,18 +392,18 @@ def test_teachers_are_proven_with_before_their_students(
     student = tiny_recipe.replace(
         epochs=1, distillation=Distillation((Teacher(teacher, (3, 4)),), bank_epochs=1)
     )
-    store, heard = RunStore(tmp_path / "runs"), Heard()
-    taught: list[tuple[str, list[int], int]] = []
+    store, heard, again = RunStore(tmp_path / "runs"), Heard(), Heard()
 
-    def on_teacher(recipe: Recipe, seeds: list[int]) -> None:
-        taught.append((recipe.name, seeds, len(heard.messages)))
+    prove(student, stripes, store, [1], options(2), heard)
+    prove(student, stripes, store, [1, 2], options(), again)
 
-    listener = replace(heard.listener(), on_teacher=on_teacher)
-    prove(student, stripes, store, [1], options(), listener)
-    prove(student, stripes, store, [1, 2], options(), listener)
-
-    assert taught == [("teacher", [3, 4], 0)]
-    assert heard.of(Finished) == [3, 4, 1, 2]
+    assert sorted(heard.made[:2]) == [3, 4]
+    assert heard.made[2:] == [1]
+    assert [(spec.recipe.name, spec.seed) for spec in heard.planned.teachers] == [
+        ("teacher", 3),
+        ("teacher", 4),
+    ]
+    assert (again.made, again.planned.teachers) == ([2], ())
     used = [
         record.teachers
         for folder in store.folders()
@@ -407,6 +425,33 @@ def test_a_teacher_that_fails_fails_the_proof(
         prove(student, stripes, RunStore(tmp_path / "runs"), [1], options())
 
     assert str(caught.value) == (
-        "The teacher `teacher` with seed 1 gave no run: `teacher` promises at most 10 parameters "
+        "No seed gave a run. Seed 1: The teacher `teacher` with seed 1 gave no run: `teacher` "
+        "promises at most 10 parameters "
         "and has 612. Make it smaller or raise `budget.max_params`."
     )
+
+
+def test_several_recipes_stand_in_one_queue(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """No process waits for the last seed of a recipe; what cannot be trained costs itself alone."""
+    heard = Heard()
+    claims = [
+        Claim(tiny_recipe.replace(epochs=30), stripes, [1]),
+        Claim(tiny_recipe.replace(budget=Budget(max_params=10)), stripes, [1]),
+        Claim(tiny_recipe.replace(epochs=1), stripes, [1, 2]),
+        Claim(tiny_recipe.replace(epochs=1, name="again"), stripes, [2]),
+    ]
+
+    results = prove_all(claims, RunStore(tmp_path / "runs"), options(2), heard)
+
+    long, too_large, short, again = results
+    assert isinstance(too_large, BudgetError)
+    assert isinstance(long, Proof)
+    assert isinstance(short, Proof)
+    assert isinstance(again, Proof)
+    assert [each.seed for each in short.seeds] == [1, 2]
+    assert again.seeds == short.seeds[1:]
+    assert (short.recipe, again.recipe) == ("tiny", "again")
+    assert len(heard.made) == 3
+    assert [event.number for event in heard.events if isinstance(event, Proven)] == [1, 2, 3, 0]

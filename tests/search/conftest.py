@@ -1,10 +1,8 @@
 """Searches in moments: an actor answers every run at once, with a loss that its recipe decides."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,100 +11,70 @@ import pytest
 from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import EpochRecord, Result, RunRecord
+from smidgen.runs.record import EpochRecord, Result, RunRecord, RunSpec
 from smidgen.runs.store import run_name
 from smidgen.search import SearchOptions
 from smidgen.search.settings import BASE
 from smidgen.training.listener import Listener
-from smidgen.training.loop import prepare
-from smidgen.work import local
-from smidgen.work.jobs import Finished, Job, Message, Task
+from smidgen.training.loop import Run, TrainOptions, prepare
+from smidgen.work.inline import Inline
+from smidgen.work.jobs import Job, Outcome, Shared
 
 NETWORK = Network((Conv(8, 3), BatchNorm(), ReLU(), GlobalAvgPool(), Flatten(), Dense(10)))
 
 
-class Actor:
-    """Plays a process that trains: a run takes no time and its loss is drawn from its recipe."""
+class Actor(Inline):
+    """Plays a place where runs are made: one takes no time, its loss is drawn from its recipe."""
 
     made: ClassVar[list[tuple[str, int, int]]] = []
     """Recipe's fingerprint, epochs and seed of every run that was really made."""
-    jobs: ClassVar[list[Job]] = []
-    answer: ClassVar[Callable[[Task], Message | None]] = lambda task: None
+    stages: ClassVar[list[Shared]] = []
+    answer: ClassVar[Callable[[Job], Outcome | None]] = lambda job: None
     """Says how a run ends, if not as usual."""
-    pipes: ClassVar[list[Connection]] = []
 
-    cannot_start = False
+    def __init__(self, shared: Shared, workers: int = 1) -> None:
+        super().__init__(shared, workers)
+        Actor.stages.append(shared)
 
-    def __init__(self, job: Job, parcel: object, task: Task) -> None:
-        self.job = job
-        Actor.jobs.append(job)
-        self.pipe, self.theirs = Pipe()
-        Actor.pipes += [self.pipe, self.theirs]
-        self.give(task)
-
-    def give(self, task: Task) -> bool:
-        """Take a task and answer."""
-        self.task = task
-        self.theirs.send(Actor.answer(task) or play(self.job, task))
-        return True
-
-    def note_life(self, message: object) -> None:
-        """Do nothing: an actor is always alive."""
-
-    def why_hanging(self, waited: float, patience: object) -> str:
-        """Never hang."""
-        return ""
-
-    def send_signal(self, number: int) -> None:
-        """Do nothing: there is no process."""
-
-    def end(self, deadline: float) -> None:
-        """Leave the stage."""
-        self.pipe.close()
-
-    dismiss = lambda self: self.end(0.0)  # noqa: E731
-
-    def last_words(self) -> str:
-        """Say how it ended."""
-        return "it died"
+    def _make(self, job: Job, tell: object) -> Outcome:
+        return Actor.answer(job) or play(self._shared, job.spec)
 
 
-def play(job: Job, task: Task) -> Finished:
+def play(shared: Shared, spec: RunSpec) -> Outcome:
     """Write the run that training would have left, unless it is there."""
-    record, _ = prepare(task.recipe, job.dataset, task.seed, job.options, Listener())
-    if (there := job.store.finished(record.spec)) is not None:
-        return Finished(task.seed, there.name)
-    Actor.made.append((task.recipe.fingerprint(), task.recipe.epochs, task.seed))
-    folder = job.store.partial(run_name(task.recipe.name, task.seed, record.identity))
-    finished = _finished(record, loss_of(task))
+    if (there := shared.store.finished(spec)) is not None:
+        return Outcome(spec, Run(there, there.record(), was_there=True))
+    Actor.made.append((spec.recipe.fingerprint(), spec.recipe.epochs, spec.seed))
+    options = TrainOptions(spec.protocol, spec.engine, threads=1)
+    dataset = shared.datasets[spec.data_sha256]
+    record, _ = prepare(spec.recipe, dataset, spec.seed, options, Listener())
+    folder = shared.store.partial(run_name(spec.recipe.name, spec.seed, record.identity))
+    finished = _finished(record, loss_of(spec))
     folder.save_record(finished)
-    return Finished(task.seed, job.store.finish(folder, finished).name)
+    return Outcome(spec, Run(shared.store.finish(folder, finished), finished))
 
 
-def loss_of(task: Task) -> float:
+def loss_of(spec: RunSpec) -> float:
     """Return a loss that shrinks with epochs, and differs by network and a little by seed."""
-    text = f"{task.recipe.network.to_json()} {task.recipe.optimizer.lr}"
+    text = f"{spec.recipe.network.to_json()} {spec.recipe.optimizer.lr}"
     quality = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
-    return 0.05 + 0.2 * quality + 0.3 / task.recipe.epochs + 0.001 * task.seed
+    return 0.05 + 0.2 * quality + 0.3 / spec.recipe.epochs + 0.001 * spec.seed
 
 
 def _finished(record: RunRecord, loss: float) -> RunRecord:
     accuracy = 1.0 - loss / 4
-    epoch = EpochRecord(
-        record.recipe.epochs, 0.5, 0.9, "valid", loss, accuracy, 3, 2.0, 0.5, 80.0, 0.1, 0.1
+    epochs = tuple(
+        EpochRecord(number, 0.5, 0.9, "valid", loss, accuracy, 3, 2.0, 0.5, 80.0, 0.1, 0.1)
+        for number in range(1, record.recipe.epochs + 1)
     )
     result = Result("valid", accuracy, 3, 20, 1, "last epoch", accuracy, accuracy, accuracy, 1)
-    return replace(record, epochs=(epoch,), result=result, train_seconds=2.0)
+    return replace(record, epochs=epochs, result=result, train_seconds=2.0)
 
 
 @pytest.fixture(autouse=True)
-def _actors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let actors stand for processes."""
-    Actor.made, Actor.jobs, Actor.pipes, Actor.answer = [], [], [], lambda task: None
-    monkeypatch.setattr(local, "_Worker", Actor)
-    yield
-    for pipe in Actor.pipes:
-        pipe.close()
+def _actors() -> None:
+    """Let every test begin with an empty stage."""
+    Actor.made, Actor.stages, Actor.answer = [], [], lambda job: None
 
 
 @pytest.fixture
@@ -129,6 +97,7 @@ def make_options(base: Recipe, tmp_path: Path) -> Callable[..., SearchOptions]:
             "num_candidates": 6,
             "engine": "torch",
             "workers": 1,
+            "place": Actor,
         }
         return SearchOptions(**{**plain, **changes})  # type: ignore[arg-type]
 

@@ -13,11 +13,13 @@ import pytest
 from smidgen.data import Dataset, Split, assemble
 from smidgen.errors import InterruptedRunError, InUseError, SearchError
 from smidgen.files import locked
+from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
-from smidgen.search import SearchListener, SearchOptions, SearchResult, SearchStatus, search
-from smidgen.work import jobs
-from smidgen.work.jobs import Failed, Message, Task
+from smidgen.search import SearchOptions, SearchResult, SearchStatus, search
+from smidgen.training.events import Note
+from smidgen.work.inline import Inline
+from smidgen.work.jobs import Job, Outcome
 
 from .conftest import Actor
 
@@ -101,11 +103,11 @@ def test_no_run_is_made_twice_and_none_sees_the_test_images(
     search(stripes, make_options())
 
     assert len(set(Actor.made)) == len(Actor.made)
-    for job in Actor.jobs:
-        assert job.options.protocol == "tune"
-        assert len(job.dataset.test) == 0
-        assert job.dataset.sha256 == stripes.sha256
-    for folder in Actor.jobs[0].store.folders():
+    for shared in Actor.stages:
+        assert list(shared.datasets) == [stripes.sha256]
+        assert len(shared.datasets[stripes.sha256].test) == 0
+    for folder in Actor.stages[0].store.folders():
+        assert folder.record().protocol == "tune"
         assert folder.record().data.num_test == 0
         assert {epoch.split for epoch in folder.record().epochs} == {"valid"}
 
@@ -198,16 +200,18 @@ def test_training_that_diverges_is_remembered(make_options: Make, stripes: Datas
     """A candidate that diverged is told as failed, counted, and not tried again."""
     bad: list[str] = []
 
-    def diverge(task: Task) -> Message | None:
-        if len(bad) < 2 and task.recipe.name not in bad:
-            bad.append(task.recipe.name)
-        if task.recipe.name in bad:
-            return Failed(task.seed, "Training met a number that is not finite.", diverged=True)
+    def diverge(job: Job) -> Outcome | None:
+        name = job.spec.recipe.name
+        if len(bad) < 2 and name not in bad:
+            bad.append(name)
+        if name in bad:
+            reason = "Training met a number that is not finite."
+            return Outcome(job.spec, reason=reason, diverged=True)
         return None
 
     Actor.answer = diverge
     first = search(stripes, make_options())
-    Actor.answer = lambda task: None
+    Actor.answer = lambda job: None
     again = search(stripes, make_options())
 
     assert bad == ["search/600-0", "search/600-1"]
@@ -221,12 +225,18 @@ def test_other_failures_set_a_candidate_aside(make_options: Make, stripes: Datas
     """A killed process says nothing of a network: the next sitting tries it again."""
     notes: list[str] = []
 
-    def killed(task: Task) -> Message | None:
-        return Failed(task.seed, "it was killed.") if task.recipe.name.endswith("-2") else None
+    def killed(job: Job) -> Outcome | None:
+        is_bad = job.spec.recipe.name.endswith("-2")
+        return Outcome(job.spec, reason="it was killed.") if is_bad else None
 
     Actor.answer = killed
-    first = search(stripes, make_options(), SearchListener(on_note=notes.append))
-    Actor.answer = lambda task: None
+
+    def hear(event: object) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text)
+
+    first = search(stripes, make_options(), hear)
+    Actor.answer = lambda job: None
     again = search(stripes, make_options())
 
     assert (first.counts.seen, first.counts.failed) == (5, 0)
@@ -236,7 +246,7 @@ def test_other_failures_set_a_candidate_aside(make_options: Make, stripes: Datas
 
 def test_failures_in_a_row_end_the_search(make_options: Make, stripes: Dataset) -> None:
     """A full disk fails every run: three are enough to say so."""
-    Actor.answer = lambda task: Failed(task.seed, "No space left.")
+    Actor.answer = lambda job: Outcome(job.spec, reason="No space left.")
 
     with pytest.raises(SearchError) as caught:
         search(stripes, make_options())
@@ -254,7 +264,7 @@ def test_time_is_respected_between_runs(
     clock = [0.0]
     monkeypatch.setattr("smidgen.search.searching.time.monotonic", lambda: clock[0])
 
-    def slow(task: Task) -> Message | None:
+    def slow(job: Job) -> Outcome | None:
         clock[0] += 1_000.0
         return None
 
@@ -275,13 +285,15 @@ def test_a_signal_stops_the_search_and_keeps_all(make_options: Make, stripes: Da
     """SIGINT ends it between messages; the front so far is written and the rest goes on later."""
     statuses: list[SearchStatus] = []
 
-    def interrupt(status: SearchStatus) -> None:
-        statuses.append(status)
-        if status.counts.runs == 6:
+    def interrupt(event: object) -> None:
+        if not isinstance(event, SearchStatus):
+            return
+        statuses.append(event)
+        if event.counts.runs == 6:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(InterruptedRunError) as caught:
-        search(stripes, make_options(), SearchListener(on_status=interrupt))
+        search(stripes, make_options(), interrupt)
     made = list(Actor.made)
     result = search(stripes, make_options())
 
@@ -304,18 +316,9 @@ def test_two_searches_in_one_study_are_refused(make_options: Make, stripes: Data
         search(stripes, options)
 
 
-def test_a_search_really_trains(
-    make_options: Make, stripes: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the process's own work in place of the actor's, losses come from trained networks."""
-
-    def train(task: Task) -> Message:
-        job = Actor.jobs[-1]
-        Actor.made.append((task.recipe.fingerprint(), task.recipe.epochs, task.seed))
-        return jobs.train_task(job, task, lambda message: None)
-
-    Actor.answer = train
-    result = search(stripes, make_options(epochs=2, num_candidates=2, num_seeds=1))
+def test_a_search_really_trains(make_options: Make, stripes: Dataset) -> None:
+    """Without an actor, losses come from trained networks."""
+    result = search(stripes, make_options(epochs=2, num_candidates=2, num_seeds=1, place=Inline))
 
     record = RunStore(result.study / "runs").find(result.front[0].runs[0]).record()
     assert record.result is not None
@@ -349,3 +352,31 @@ def test_a_command_that_is_terminated_goes_on(base: Recipe, tmp_path: Path) -> N
     assert process.wait(GUARD_SECONDS) == 143
     assert last.startswith("error: Stopped with ")
     assert "4 candidates were measured on `valid`" in again.stdout
+
+
+def test_missing_teachers_are_trained_before_the_search(
+    make_options: Make, stripes: Dataset, base: Recipe, tiny_recipe: Recipe
+) -> None:
+    """All candidates learn from the same runs, which are made once and first."""
+    teacher = tiny_recipe.replace(name="teacher", epochs=1)
+    taught = base.replace(distillation=Distillation((Teacher(teacher, (3, 4)),)))
+    options = make_options(base=taught, epochs=1, num_candidates=2, num_seeds=1)
+
+    search(stripes, options)
+    search(stripes, make_options(base=taught, epochs=1, num_candidates=3, num_seeds=1))
+
+    assert [seed for _, _, seed in Actor.made] == [3, 4, 1, 1, 1]
+    assert Actor.made[0][0] == Actor.made[1][0] == teacher.fingerprint()
+
+
+def test_a_teacher_that_fails_ends_the_search(
+    make_options: Make, stripes: Dataset, base: Recipe, tiny_recipe: Recipe
+) -> None:
+    """Nothing is proposed that could not be trained; the line says which teacher and why."""
+    taught = base.replace(distillation=Distillation((Teacher(tiny_recipe, (3,)),)))
+    Actor.answer = lambda job: Outcome(job.spec, reason="No space left.")
+
+    with pytest.raises(SearchError) as caught:
+        search(stripes, make_options(base=taught))
+
+    assert str(caught.value) == "The teacher `tiny` with seed 3 gave no run: No space left."

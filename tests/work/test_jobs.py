@@ -1,135 +1,121 @@
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from smidgen.data import Dataset
 from smidgen.files import locked
 from smidgen.recipes.parts import Adam
-from smidgen.recipes.recipe import Recipe
-from smidgen.runs.store import RunStore
-from smidgen.training.loop import Run, TrainOptions
-from smidgen.work.jobs import (
-    Busy,
-    EpochDone,
-    Failed,
-    Finished,
-    Job,
-    Message,
-    Note,
-    Started,
-    Task,
-    train_task,
-)
+from smidgen.training.events import Began, EpochDone, Note
+from smidgen.training.loop import Run
+from smidgen.work.jobs import TRACEBACK, Busy, Job, Outcome, Shared, run_one
 
-Make = Callable[[int], Task]
+Make = Callable[..., Job]
 
 
-@pytest.fixture
-def job(stripes: Dataset, tmp_path: Path) -> Job:
-    """Return the job that `train_tiny` does by hand."""
-    options = TrainOptions(engine="torch", threads=1)
-    return Job(stripes, RunStore(tmp_path / "runs"), options)
+def test_a_run_tells_how_it_goes(shared: Shared, job: Make) -> None:
+    """Start, every epoch with its record, and the finished run."""
+    events: list[object] = []
+
+    outcome = run_one(job(3), shared, events.append)
+
+    assert isinstance(outcome, Outcome)
+    assert outcome.run is not None
+    record = shared.store.find("last").record()
+    assert outcome.run.record == record
+    assert outcome.run.folder.name == shared.store.find("last").name
+    assert record.identity == job(3).spec.identity
+    assert isinstance(events[0], Began)
+    assert events[0].record.epochs == ()
+    assert events[1:] == [EpochDone(epoch) for epoch in record.epochs]
 
 
-@pytest.fixture
-def task(tiny_recipe: Recipe) -> Make:
-    """Return a function that makes a task of a seed."""
-    return lambda seed: Task(tiny_recipe, seed)
+def made(job: Job, shared: Shared) -> Run:
+    """Make a run of which nothing has to be told."""
+    outcome = run_one(job, shared, lambda event: None)
+    assert isinstance(outcome, Outcome)
+    assert outcome.run is not None
+    return outcome.run
 
 
-def test_a_worker_tells_how_a_seed_goes(job: Job, task: Make) -> None:
-    """Start, every epoch with its accuracy, and the name of the finished run."""
-    told: list[Message] = []
-
-    ended = train_task(job, task(3), told.append)
-
-    record = job.store.find("last").record()
-    assert told[0] == Started(3, 0)
-    assert [message.epoch for message in told if isinstance(message, EpochDone)] == [1, 2, 3]
-    assert [message.accuracy for message in told if isinstance(message, EpochDone)] == [
-        epoch.eval_accuracy for epoch in record.epochs
-    ]
-    assert ended == Finished(3, job.store.find("last").name)
-
-
-def test_a_run_that_is_there_is_finished_at_once(
-    job: Job, task: Make, train_tiny: Callable[..., Run]
-) -> None:
+def test_a_run_that_is_there_is_finished_at_once(shared: Shared, job: Make) -> None:
     """Nothing is trained again, so there is nothing to tell."""
-    run = train_tiny(seed=2)
-    told: list[Message] = []
+    run = made(job(2), shared)
+    events: list[object] = []
 
-    assert train_task(job, task(2), told.append) == Finished(2, run.folder.name)
-    assert told == []
+    outcome = run_one(job(2), shared, events.append)
+
+    assert isinstance(outcome, Outcome)
+    assert outcome.run == replace(run, was_there=True)
+    assert events == []
 
 
-def test_a_damaged_checkpoint_is_told(job: Job, task: Make, train_tiny: Callable[..., Run]) -> None:
-    """Notes of the training reach the listener with their seed."""
-    run = train_tiny(seed=2)
-    partial = job.store.partial(run.folder.name)
+def test_a_damaged_checkpoint_is_told(shared: Shared, job: Make) -> None:
+    """Notes of the training reach the listener."""
+    run = made(job(2), shared)
+    partial = shared.store.partial(run.folder.name)
     run.folder.path.rename(partial.path)
     newest = partial.path / "checkpoint-0003.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
-    told: list[Message] = []
+    events: list[object] = []
 
-    train_task(job, task(2), told.append)
+    run_one(job(2), shared, events.append)
 
-    note = next(message for message in told if isinstance(message, Note))
-    assert note.seed == 2
+    (note,) = [event for event in events if isinstance(event, Note)]
     assert "epoch 3" in note.text
 
 
-def test_a_seed_in_use_is_busy(
-    job: Job, task: Make, train_tiny: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+def test_a_run_in_use_is_busy(shared: Shared, job: Make) -> None:
+    """A lock that another process holds is no failure: the run's turn comes later."""
+    name = made(job(1), shared).folder.name
+    shared.store.remove(shared.store.find(name))
+
+    with locked(shared.store.lock_path(name)):
+        assert run_one(job(1), shared, lambda event: None) == Busy()
+
+
+def test_a_deliberate_error_is_the_reason(shared: Shared, job: Make) -> None:
+    """What smidgen says of a run that cannot be made is passed on as it is."""
+    shared.store.root.write_text("a file in the way")
+
+    outcome = run_one(job(1), shared, lambda event: None)
+
+    assert isinstance(outcome, Outcome)
+    assert (outcome.run, outcome.diverged, outcome.traceback) == (None, False, "")
+    assert outcome.reason.startswith("Cannot write `")
+
+
+def test_a_bug_is_named_with_its_place_and_kept_in_full(
+    shared: Shared, job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock that another process holds is no failure: the seed's turn comes later."""
-    name = train_tiny(seed=1).folder.name
-    job.store.remove(job.store.find(name))
-    waited: list[float] = []
-    monkeypatch.setattr("smidgen.work.jobs.time.sleep", waited.append)
-
-    with locked(job.store.lock_path(name)):
-        ended = train_task(job, task(1), lambda message: None)
-
-    assert ended == Busy(1)
-    assert waited == [0.5]
-
-
-def test_a_deliberate_error_is_the_reason(job: Job, task: Make) -> None:
-    """What smidgen says of a seed that cannot be trained is passed on as it is."""
-    (job.store.root.parent / "runs").write_text("a file in the way")
-
-    ended = train_task(job, task(1), lambda message: None)
-
-    assert isinstance(ended, Failed)
-    assert not ended.diverged
-    assert ended.reason.startswith("Cannot write `")
-
-
-def test_a_bug_is_named_with_its_place(
-    job: Job, task: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An unexpected error costs its seed alone and says where it came from."""
+    """An unexpected error costs its run alone; its traceback lies beside it until that is made."""
 
     def broken(*given: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr("smidgen.work.jobs.train", broken)
+    with monkeypatch.context() as patched:
+        patched.setattr("smidgen.work.jobs.train", broken)
+        outcome = run_one(job(1), shared, lambda event: None)
 
-    ended = train_task(job, task(1), lambda message: None)
+    assert isinstance(outcome, Outcome)
+    (kept,) = shared.store.root.glob(f"*.partial/{TRACEBACK}")
+    assert outcome.reason.startswith("ZeroDivisionError: by nothing (")
+    assert "test_jobs.py, line " in outcome.reason
+    assert outcome.reason.endswith(f"All of it is in `{kept}`.")
+    assert kept.read_text() == outcome.traceback
+    assert outcome.traceback.startswith("Traceback (most recent call last):")
 
-    assert isinstance(ended, Failed)
-    assert ended.reason.startswith("ZeroDivisionError: by nothing (")
-    assert "test_jobs.py, line " in ended.reason
+    again = run_one(job(1), shared, lambda event: None)
+
+    assert isinstance(again, Outcome)
+    assert again.run is not None
+    assert not (again.run.folder.path / TRACEBACK).exists()
+    assert [path.name for path in shared.store.root.glob("*.partial")] == []
 
 
-def test_training_that_diverges_says_so(job: Job, task: Make) -> None:
+def test_training_that_diverges_says_so(shared: Shared, job: Make) -> None:
     """Numbers that are not finite are told apart from everything else that can go wrong."""
-    diverging = task(1).recipe.replace(optimizer=Adam(lr=1e30))
+    outcome = run_one(job(1, optimizer=Adam(lr=1e30)), shared, lambda event: None)
 
-    ended = train_task(job, Task(diverging, 1), lambda message: None)
-
-    assert isinstance(ended, Failed)
-    assert ended.diverged
-    assert ended.reason.startswith("Training met a number that")
+    assert isinstance(outcome, Outcome)
+    assert outcome.diverged
+    assert outcome.reason.startswith("Training met a number that")

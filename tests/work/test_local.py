@@ -1,176 +1,60 @@
+import os
+import select
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
-from smidgen.data import Dataset
 from smidgen.errors import RunError
+from smidgen.files import locked
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.store import RunStore
+from smidgen.training.events import Began, EpochDone, Note
 from smidgen.training.interrupts import StopRequest
-from smidgen.training.loop import TrainOptions
-from smidgen.work import local
-from smidgen.work.jobs import Busy, EpochDone, Failed, Finished, Job, Message, Note, Started, Task
-from smidgen.work.local import Patience, RunPool
+from smidgen.work.jobs import TRACEBACK, Busy, Job, Outcome, RunEvent, Shared
+from smidgen.work.local import Local, Patience
 
-JOB: Any = None
-RECIPE: Any = None
+Make = Callable[..., Job]
 
 
-class Actor:
-    """Plays a worker process: answers each task at once with the next line of its part."""
+class Heard:
+    """Makes jobs on this machine and remembers what is told of them."""
 
-    made = 0
-    busy: ClassVar[set[int]] = set()
-    deadly: ClassVar[set[int]] = set()
-    pipes: ClassVar[list[Connection]] = []
+    def __init__(self, shared: Shared, workers: int = 1, **patience: float) -> None:
+        self.local = Local(shared, workers, Patience(**patience))
+        self.stop = StopRequest()
+        self.events: list[tuple[int, object]] = []
+        self.outcomes: list[Outcome] = []
 
-    cannot_start = False
+    def run(
+        self, jobs: Iterable[Job], on_event: Callable[[RunEvent], None] = lambda event: None
+    ) -> None:
+        """Make all that is given."""
 
-    def __init__(self, job: Job, parcel: object, task: Task) -> None:
-        Actor.made += 1
-        self.pipe, self.theirs = Pipe()
-        Actor.pipes += [self.pipe, self.theirs]
-        self.give(task)
+        def hear(event: RunEvent) -> None:
+            self.events.append((event.spec.seed, event.event))
+            on_event(event)
 
-    def give(self, task: Task) -> bool:
-        """Take a task and answer."""
-        self.task, seed = task, task.seed
-        if seed in Actor.deadly:
-            Actor.deadly.remove(seed)
-            self.theirs.close()
-        elif seed in Actor.busy:
-            Actor.busy.remove(seed)
-            self.theirs.send(Busy(seed))
-        else:
-            self.theirs.send(Finished(seed, f"run {seed}"))
-        return True
+        for outcome in self.local.run(partial(next, iter(list(jobs)), None), hear, self.stop):
+            self.outcomes.append(outcome)
 
-    def note_life(self, message: object) -> None:
-        """Do nothing: an actor is always alive."""
+    def of(self, kind: type) -> list[int]:
+        """Return the seeds of all events of a kind, in order."""
+        return [seed for seed, event in self.events if isinstance(event, kind)]
 
-    def why_hanging(self, waited: float, patience: object) -> str:
-        """Never hang."""
-        return ""
+    @property
+    def notes(self) -> list[tuple[int, str]]:
+        """The lines that a person should read."""
+        return [(seed, event.text) for seed, event in self.events if isinstance(event, Note)]
 
-    def send_signal(self, number: int) -> None:
-        """Do nothing: there is no process."""
-
-    def end(self, deadline: float) -> None:
-        """Leave the stage."""
-        self.pipe.close()
-
-    def dismiss(self) -> None:
-        """Leave the stage."""
-        self.pipe.close()
-
-    def last_words(self) -> str:
-        """Say how it ended."""
-        return "it died"
-
-
-@pytest.fixture
-def actors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let actors stand for processes."""
-    Actor.made, Actor.busy, Actor.deadly, Actor.pipes = 0, set(), set(), []
-    monkeypatch.setattr(local, "_Worker", Actor)
-    yield
-    for pipe in Actor.pipes:
-        pipe.close()
-
-
-def _each(seeds: Iterable[int]) -> partial[Task | None]:
-    """Return what gives a task for each seed, and then None."""
-    return partial(next, iter([Task(RECIPE, seed) for seed in seeds]), None)
-
-
-def _told(seeds: Iterable[int], workers: int) -> list[Message]:
-    """Return all that a pool tells about seeds."""
-    return [message for _, message in RunPool(JOB, _each(seeds), workers).run(StopRequest())]
-
-
-def _ended(messages: list[Message], kind: type) -> list[int]:
-    return [message.seed for message in messages if isinstance(message, kind)]
-
-
-@pytest.mark.usefixtures("actors")
-@pytest.mark.parametrize("workers", [1, 2, 9])
-def test_every_seed_is_trained_once(workers: int) -> None:
-    """However many processes there are, each seed ends once, and none stands idle for nothing."""
-    messages = _told([3, 1, 2], workers)
-
-    assert sorted(_ended(messages, Finished)) == [1, 2, 3]
-    assert Actor.made == min(workers, 3)
-
-
-@pytest.mark.usefixtures("actors")
-def test_a_dead_process_costs_no_run() -> None:
-    """What it was working on is made in a new process, and that is told."""
-    Actor.deadly = {1, 3}
-
-    messages = _told([1, 2, 3, 4], 1)
-
-    notes = [message for message in messages if isinstance(message, Note)]
-    assert notes == [Note(seed, "it died. It is tried again.") for seed in (1, 3)]
-    assert sorted(_ended(messages, Finished)) == [1, 2, 3, 4]
-    assert Actor.made == 3
-
-
-@pytest.mark.usefixtures("actors")
-def test_a_busy_seed_comes_last() -> None:
-    """While another process trains it the others go first, and it is asked for again."""
-    Actor.busy = {1}
-
-    messages = _told([1, 2, 3], 1)
-
-    assert _ended(messages, Busy) == [1]
-    assert _ended(messages, Finished) == [2, 3, 1]
-
-
-@pytest.mark.usefixtures("actors")
-def test_a_stop_ends_the_pool() -> None:
-    """Once told to stop, no further seed is handed out and the messages end."""
-    stop = StopRequest()
-    heard = []
-
-    for _, message in RunPool(JOB, _each(range(1, 9)), 1).run(stop):
-        heard.append(message)
-        stop.signal_number = 2
-
-    assert heard == [Finished(1, "run 1")]
-
-
-@pytest.mark.usefixtures("actors")
-def test_what_is_next_may_depend_on_what_was_told() -> None:
-    """A free process asks only after its message was heard, and again after every message."""
-    heard: list[int] = []
-
-    def take() -> Task | None:
-        """Give seed n once n - 1 messages were heard, up to 3."""
-        return Task(RECIPE, len(heard) + 1) if len(heard) < 3 else None
-
-    for task, message in RunPool(JOB, take, 1).run(StopRequest()):
-        heard.append(message.seed)
-        assert message.seed == task.seed
-
-    assert heard == [1, 2, 3]
-
-
-# From here on the processes are real.
-
-
-@pytest.fixture
-def job(stripes: Dataset, tmp_path: Path) -> Job:
-    """Return a job far larger than what a pipe holds."""
-    return Job(stripes, RunStore(tmp_path / "runs"), TrainOptions(engine="torch", threads=1))
+    @property
+    def made(self) -> list[int]:
+        """Seeds of finished runs, in the order in which they ended."""
+        return [outcome.spec.seed for outcome in self.outcomes if outcome.run is not None]
 
 
 @pytest.fixture
@@ -186,40 +70,80 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
     return put
 
 
-def _run(
-    job: Job, recipe: Recipe, seeds: Iterable[int], workers: int = 1, **patience: float
-) -> list[Message]:
-    take = partial(next, iter([Task(recipe, seed) for seed in seeds]), None)
-    pool = RunPool(job, take, workers, Patience(**patience))
-    return [message for _, message in pool.run(StopRequest())]
+def test_every_run_is_made_once(shared: Shared, job: Make) -> None:
+    """Two processes make three runs between them, each told of from its start to its end."""
+    heard = Heard(shared, workers=2)
+
+    heard.run(job(seed) for seed in (3, 1, 2))
+
+    assert sorted(heard.made) == [1, 2, 3]
+    assert sorted(heard.of(Began)) == [1, 2, 3]
+    assert sorted(heard.of(EpochDone)) == [1] * 3 + [2] * 3 + [3] * 3
+    for outcome in heard.outcomes:
+        assert outcome.run is not None
+        assert outcome.run.folder.record() == outcome.run.record
+        assert shared.store.finished(outcome.spec) is not None
+    assert heard.local._workers == []
+
+
+def test_a_busy_run_comes_last(shared: Shared, job: Make) -> None:
+    """While another process makes it the others go first, and it is asked for again."""
+    heard = Heard(shared)
+    heard.run([job(1)])
+    name = shared.store.find("last").name
+    shared.store.remove(shared.store.find("last"))
+    held = locked(shared.store.lock_path(name))
+    held.__enter__()
+
+    def release(event: RunEvent) -> None:
+        if isinstance(event.event, Began) and event.spec.seed == 2:
+            held.__exit__(None, None, None)
+
+    heard.run([job(1), job(2)], release)
+
+    assert heard.of(Busy) == [1]
+    assert heard.made == [1, 2, 1]
+
+
+def test_a_stop_ends_all(shared: Shared, job: Make) -> None:
+    """Once told to stop, no further run is handed out and those under way end without outcome."""
+    heard = Heard(shared)
+
+    def stop(event: RunEvent) -> None:
+        if isinstance(event.event, EpochDone):
+            heard.stop.signal_number = 2
+
+    heard.run([job(1, epochs=50), job(2)], stop)
+
+    assert heard.outcomes == []
+    assert heard.of(Began) == [1]
+    assert heard.local._workers == []
+    assert [path.suffix for path in shared.store.root.glob("tiny*")] == [".partial"]
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (
-            "echo no such luck >&2; echo >&2; exit 3",
-            "its process ended with exit code 3: no such luck",
-        ),
-        ("exit 0", "its process ended with exit code 0"),
+        ("echo no luck >&2; echo >&2; exit 3", "its process ended with exit code 3: no luck."),
+        ("exit 0", "its process ended with exit code 0."),
         ('ulimit -v 50000; exec $python "$@"', "its process "),
     ],
 )
 def test_a_process_that_ends_while_it_starts_is_one_line(
-    script: str, reason: str, job: Job, tiny_recipe: Recipe, stand_in: Callable[[str], None]
+    script: str, reason: str, shared: Shared, job: Make, stand_in: Callable[[str], None]
 ) -> None:
     """Where none can start, the last line that one wrote says why; nothing waits for ever."""
     stand_in(script)
 
     with pytest.raises(RunError) as caught:
-        _run(job, tiny_recipe, [1, 2, 3], workers=2)
+        Heard(shared, workers=2).run(job(seed) for seed in (1, 2, 3))
 
     assert str(caught.value).startswith(f"Cannot start a process to train in: {reason}")
 
 
 @pytest.mark.parametrize("mode", [0o644, None])
 def test_an_interpreter_that_cannot_be_executed_is_one_line(
-    mode: int | None, job: Job, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: int | None, shared: Shared, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system's reason is named."""
     path = tmp_path / "python"
@@ -229,75 +153,91 @@ def test_an_interpreter_that_cannot_be_executed_is_one_line(
     monkeypatch.setattr(sys, "executable", str(path))
 
     with pytest.raises(RunError) as caught:
-        _run(job, tiny_recipe, [1, 2], workers=2)
+        Heard(shared, workers=2).run([job(1), job(2)])
 
     reason = "No such file or directory" if mode is None else "Permission denied"
     assert str(caught.value) == f"Cannot start a process to train in: {reason}."
 
 
 def test_a_process_that_hangs_while_it_starts_is_ended(
-    job: Job, tiny_recipe: Recipe, stand_in: Callable[[str], None]
+    shared: Shared, job: Make, stand_in: Callable[[str], None]
 ) -> None:
     """Nobody waits longer than the limit for it."""
     stand_in("exec sleep 600")
 
     with pytest.raises(RunError, match=r"its process did not start within 0\.3 seconds\.$"):
-        _run(job, tiny_recipe, [1], start_seconds=0.3)
+        Heard(shared, start_seconds=0.3).run([job(1)])
+
+
+def test_fewer_processes_do_where_no_more_can_start(
+    shared: Shared, job: Make, stand_in: Callable[[str], None], tmp_path: Path
+) -> None:
+    """The second of three finds no memory, so to speak; the others make all runs."""
+    count = f"echo >> {tmp_path}/n; [ $(wc -l < {tmp_path}/n) -ne 2 ]"
+    stand_in(f'{count} || exit 1; exec $python "$@"')
+    heard = Heard(shared, workers=2)
+
+    heard.run([job(1, epochs=1), job(2, epochs=1)])
+
+    assert sorted(heard.made) == [1, 2]
+    assert (tmp_path / "n").read_text() == "\n\n"
 
 
 def test_a_run_is_given_up_when_its_process_was_killed_four_times(
-    job: Job, tiny_recipe: Recipe, stand_in: Callable[[str], None]
+    shared: Shared, job: Make, stand_in: Callable[[str], None]
 ) -> None:
     """It is tried again three times; the runs after it have their turn."""
-    stand_in("kill -9 $$")
+    stand_in("echo what it did >&2; kill -9 $$")
+    heard = Heard(shared)
 
-    messages = _run(job, tiny_recipe, [1, 2])
+    heard.run([job(1), job(2)])
 
     died = "its process was killed by SIGKILL; was there enough memory?"
-    for seed in (1, 2):
-        mine = [message for message in messages if message.seed == seed]
-        assert mine == [
-            *[Note(seed, f"{died} It is tried again.")] * 3,
-            Failed(seed, f"{died} (4 times)"),
-        ]
+    assert sorted(heard.notes) == [
+        (seed, f"{died} It is tried again.") for seed in (1, 1, 1, 2, 2, 2)
+    ]
+    assert [outcome.spec.seed for outcome in heard.outcomes] == [1, 2]
+    for outcome in heard.outcomes:
+        assert outcome.reason.startswith(f"{died} (4 times). All of it is in `")
+        assert outcome.traceback == "what it did\n"
+    assert len(list(shared.store.root.glob(f"*.partial/{TRACEBACK}"))) == 2
 
 
 def test_a_killed_start_costs_no_run(
-    job: Job, tiny_recipe: Recipe, stand_in: Callable[[str], None], tmp_path: Path
+    shared: Shared, job: Make, stand_in: Callable[[str], None], tmp_path: Path
 ) -> None:
     """The first two processes are killed before they have read a word; the third makes the run."""
-    stand_in(
-        f'echo >> {tmp_path}/n; [ $(wc -l < {tmp_path}/n) -gt 2 ] || kill -9 $$; exec $python "$@"'
-    )
+    count = f"echo >> {tmp_path}/n; [ $(wc -l < {tmp_path}/n) -gt 2 ]"
+    stand_in(f'{count} || kill -9 $$; exec $python "$@"')
+    heard = Heard(shared)
 
-    messages = _run(job, tiny_recipe, [7])
+    heard.run([job(7)])
 
-    assert [type(message) for message in messages[:2]] == [Note, Note]
-    assert _ended(messages, Finished) == [7]
-    assert _ended(messages, EpochDone) == [7, 7, 7]
+    assert [seed for seed, _ in heard.notes] == [7, 7]
+    assert heard.made == [7]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_run_goes_on_where_its_process_died_or_hung(
-    number: signal.Signals, job: Job, tiny_recipe: Recipe
+    number: signal.Signals, shared: Shared, job: Make
 ) -> None:
     """Killed or stopped after its first epoch, it is taken up by a new process after that."""
-    take = partial(next, iter([Task(tiny_recipe.replace(epochs=40), 1)]), None)
-    pool = RunPool(job, take, 1, Patience(silent_seconds=4.0))
-    messages: list[Message] = []
+    heard = Heard(shared, silent_seconds=4.0)
 
-    for _, message in pool.run(StopRequest()):
-        if isinstance(message, EpochDone) and not _ended(messages, EpochDone):
-            pool._workers[0].send_signal(number)
-        messages.append(message)
+    def strike(event: RunEvent) -> None:
+        if isinstance(event.event, EpochDone) and heard.of(EpochDone) == [1]:
+            heard.local._workers[0].send_signal(number)
 
-    starts = [message.num_epochs for message in messages if isinstance(message, Started)]
-    assert starts[0] == 0
-    assert starts[1] >= 1
-    assert len(starts) == 2
-    assert [message.epoch for message in messages if isinstance(message, EpochDone)][-1] == 40
-    assert _ended(messages, Finished) == [1]
-    (note,) = [message.text for message in messages if isinstance(message, Note)]
+    heard.run([job(1, epochs=40)], strike)
+
+    first, second = (len(e.record.epochs) for _, e in heard.events if isinstance(e, Began))
+    assert first == 0
+    assert second >= 1
+    assert heard.made == [1]
+    (run,) = [outcome.run for outcome in heard.outcomes]
+    assert run is not None
+    assert [epoch.epoch for epoch in run.record.epochs] == list(range(1, 41))
+    (note,) = [text for _, text in heard.notes]
     assert note == (
         "its process was killed by SIGKILL; was there enough memory? It is tried again."
         if number == signal.SIGKILL
@@ -309,7 +249,7 @@ _SCRIPT = """
 from pathlib import Path
 from smidgen import ProveOptions, Recipe, RunStore, load_dataset, prove
 recipe = Recipe.from_json(Path("tiny.json").read_text())
-options = ProveOptions(engine="torch", workers=1)
+options = ProveOptions(engine="native", workers=1)
 print(len(prove(recipe, load_dataset("stripes"), RunStore(Path("runs")), [1, 2], options).seeds))
 """
 
@@ -328,3 +268,37 @@ def test_a_script_needs_no_guard(given: str, tiny_recipe: Recipe, tmp_path: Path
     ended = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True)
 
     assert (ended.returncode, ended.stdout) == (0, "2\n"), ended.stderr
+
+
+_ORPHANS = """
+import sys
+from functools import partial
+from pathlib import Path
+from smidgen.work.local import Local
+from smidgen.work.nameless import unpack
+shared, job = unpack(int(sys.argv[1]))
+events = lambda event: print(local._workers[0]._process.pid, flush=True)
+local = Local(shared, 1)
+list(local.run(partial(next, iter([job]), None), events, lambda: False))
+"""
+
+
+def test_no_process_outlives_its_parent(shared: Shared, job: Make) -> None:
+    """A parent that is killed takes its processes with it; their epochs stay."""
+    from smidgen.work.nameless import pack
+
+    with pack((shared, job(1, epochs=5_000))) as parcel:
+        number = str(parcel.fileno())
+        command = [sys.executable, "-c", _ORPHANS, number]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, pass_fds=[parcel.fileno()], text=True
+        ) as parent:
+            assert parent.stdout is not None
+            lines = [parent.stdout.readline() for _ in range(3)]
+            worker = os.pidfd_open(int(lines[-1]))
+            parent.kill()
+    waiting = select.select([worker], [], [], 120)[0]
+    os.close(worker)
+
+    assert waiting == [worker]
+    assert next(shared.store.root.glob("tiny*.partial/checkpoint-*"))

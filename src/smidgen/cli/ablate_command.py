@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +25,9 @@ from smidgen.cli.tables import table
 from smidgen.evidence.wording import markdown_line, markdown_table, percent
 
 if TYPE_CHECKING:
-    from smidgen.evidence.ablate import AblateListener, Variant
+    from smidgen.evidence.ablate import AblateEvent, Variant
     from smidgen.evidence.ablation import Ablation, AblationRow, Change, Measure
-    from smidgen.evidence.prove import ProveListener
-    from smidgen.work.jobs import Message
+    from smidgen.recipes.recipe import Recipe
 
 
 def ablate(
@@ -119,10 +118,9 @@ def ablate(
     with data_progress("bytes") as progress:
         dataset = load_dataset(base.dataset, data_dir, progress=progress)
     options = AblateOptions(engine, device, workers, source)
-    listener = _listener(len(variants), workers)
-    found = run_variants(
-        base, variants, dataset, store_at(runs_dir), range(1, seeds + 1), options, listener
-    )
+    store = store_at(runs_dir)
+    with _display(workers, base, variants) as on_event:
+        found = run_variants(base, variants, dataset, store, range(1, seeds + 1), options, on_event)
     # first, for a file that cannot be written must not cost what was found
     print(json.dumps(found.to_plain()) if as_json else page(found), flush=True)
     if markdown_file is not None:
@@ -152,32 +150,34 @@ def _warn_of_few(seeds: int, num_comparisons: int) -> None:
         _print(warning)
 
 
-def _listener(num_variants: int, workers: int | None) -> "AblateListener":
-    from smidgen.cli.proving import proving_listener
-    from smidgen.evidence.ablate import AblateListener
-    from smidgen.work.jobs import Failed
+@contextmanager
+def _display(
+    workers: int | None, base: "Recipe", variants: "list[Variant]"
+) -> "Iterator[Callable[[AblateEvent], None]]":
+    """Show the runs, and each row when its seeds have ended."""
+    from smidgen.cli.proving import proving_display
+    from smidgen.evidence.ablate import BASE, RowDone
+    from smidgen.training.events import Note
+    from smidgen.work.jobs import Outcome
 
+    names = {base.fingerprint(): BASE} | {v.recipe.fingerprint(): v.name for v in variants}
     diverged: set[str] = set()
+    with proving_display(workers, names) as display:
 
-    @contextmanager
-    def proving(number: int, variant: "Variant") -> "Iterator[ProveListener]":
-        _print(f"variant {number} of {num_variants}: {variant.name}" if number else "the base")
-        with proving_listener(variant.recipe.epochs, workers) as listener:
+        def hear(event: "AblateEvent") -> None:
+            # the page tells it in full, once
+            if isinstance(event, Outcome) and event.diverged:
+                diverged.add(event.spec.recipe.fingerprint())
+                event = replace(event, reason="training diverged")
+            elif isinstance(event, RowDone):
+                row = event.row
+                if row.fingerprint in diverged:
+                    row = replace(row, reason="training diverged")
+                display(Note(summary(row)))
+                return
+            display(event)
 
-            def hear(message: "Message") -> None:
-                if isinstance(message, Failed) and message.diverged:
-                    diverged.add(variant.name)
-                    message = replace(message, reason="training diverged")
-                listener.on_message(message)
-
-            yield replace(listener, on_message=hear)
-
-    def on_row(row: "AblationRow") -> None:
-        if row.name in diverged:  # the page tells it in full, once
-            row = replace(row, reason="training diverged")
-        _print(summary(row))
-
-    return AblateListener(proving, on_row)
+        yield hear
 
 
 def _command(name: str, options: dict[str, list[str]]) -> str:

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,9 +32,11 @@ from smidgen.evidence.wording import markdown_table, percent
 
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
+    from smidgen.errors import SmidgenError
     from smidgen.evidence.grade import Grade, Submission
     from smidgen.evidence.limits import Limits
     from smidgen.evidence.proof import Proof
+    from smidgen.evidence.subject import Subject
     from smidgen.reading.python_file import Limits as FileLimits
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunStore
@@ -77,7 +81,7 @@ def grade(
         smidgen grade submissions --min-accuracy 99.4 --prove 5 --like eva4-s5/5 --csv
     """
     from smidgen.cli.targets import DEFAULT_RECIPE, recipe_from
-    from smidgen.evidence.grade import grades, passed_over, submissions
+    from smidgen.evidence.grade import passed_over, submissions
     from smidgen.reading.python_file import Limits as FileLimits
 
     if as_csv and as_json:
@@ -103,13 +107,11 @@ def grade(
         store_at(runs_dir),
         data_dir,
     )
-    work, done = submissions(folder), []
+    work = submissions(folder)
     if others := passed_over(folder):
         more = f" and {len(others) - 8} more" if len(others) > 8 else ""
         print(f"Passed over, no Python files: {', '.join(others[:8])}{more}", file=sys.stderr)
-    for each in grades(work, grader.grade):
-        done.append(each)
-        print(f"{len(done)} of {len(work)}: {_brief(each)}", file=sys.stderr, flush=True)
+    done = grader.grade(work)
     if as_json:
         print(json.dumps([each.to_plain() for each in done]))
     else:
@@ -118,8 +120,17 @@ def grade(
         raise typer.Exit(3)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A submission that gave a model."""
+
+    submission: "Submission"
+    found: "Model"
+    subject: "Subject"
+
+
 class _Grader:
-    """Grades one submission after the other by the same measure."""
+    """Grades submissions by the same measure."""
 
     def __init__(
         self,
@@ -133,50 +144,126 @@ class _Grader:
         self._settled, self._limits, self._file_limits = settled, limits, file_limits
         self._num_seeds, self._store, self._data_dir = num_seeds, store, data_dir
 
-    def grade(self, submission: "Submission") -> "Grade":
-        """Read, check and, if asked, train one; what accuracy costs it is its reason."""
+    def grade(self, work: "list[Submission]") -> "list[Grade]":
+        """Read and check all; train in one queue what is asked for. One grade each, in order."""
+        from smidgen.evidence.grade import Grade, guarded
+
+        done: dict[int, Grade] = {}
+
+        def enter(number: int, grade: "Grade") -> None:
+            done[number] = grade
+            print(f"{len(done)} of {len(work)}: {_brief(grade)}", file=sys.stderr, flush=True)
+
+        readings: list[tuple[int, _Reading]] = []
+        for number, each in enumerate(work):
+            reading = guarded(each, partial(self._read, each))
+            if isinstance(reading, Grade):
+                enter(number, reading)
+            elif self._num_seeds is not None:
+                readings.append((number, reading))
+            else:
+                enter(number, guarded(each, partial(self._grade_as_it_is, reading)))
+
+        def finish(place: int, result: "Proof | SmidgenError") -> None:
+            number, reading = readings[place]
+            enter(number, guarded(reading.submission, partial(self._finish, reading, result)))
+
+        if readings:
+            self._train([reading for _, reading in readings], finish)
+        return [done[number] for number in range(len(work))]
+
+    def _read(self, submission: "Submission") -> "_Reading | Grade":
         from smidgen.cli.check_command import subject_of
         from smidgen.cli.targets import find_model
+        from smidgen.evidence.grade import Grade
+
+        if submission.reason:
+            return Grade(submission, None, reason=submission.reason)
+        shape = self._settled.network.input_shape
+        found = find_model(submission.target, shape, self._file_limits)
+        return _Reading(submission, found, subject_of(found, submission.target, self._settled))
+
+    def _train(
+        self, readings: "list[_Reading]", finish: "Callable[[int, Proof | SmidgenError], None]"
+    ) -> None:
+        """Train all in one queue; that one cannot be trained is told the same way."""
+        from smidgen.cli.measuring import train_seeds
         from smidgen.errors import InterruptedRunError, SmidgenError
+        from smidgen.evidence.statements import STAY_EPOCHS
+
+        wanted, places, ended = [], [], set[int]()
+
+        def on_proof(number: int, result: "Proof | SmidgenError") -> None:
+            ended.add(places[number])
+            finish(places[number], result)
+
+        for place, reading in enumerate(readings):
+            try:
+                wanted.append((self._recipe(reading), reading.found.source))
+                places.append(place)
+            except SmidgenError as error:
+                ended.add(place)
+                finish(place, error)
+        target, stay_epochs = self._limits.target_accuracy, self._limits.stay_epochs
+        try:
+            train_seeds(
+                wanted,
+                target,
+                stay_epochs or STAY_EPOCHS,
+                self._num_seeds or 1,
+                self._store,
+                self._data_dir,
+                on_proof,
+            )
+        except InterruptedRunError:
+            raise
+        except SmidgenError as error:  # no images, no space: so it is for each
+            for place in set(range(len(readings))) - ended:
+                finish(place, error)
+
+    def _recipe(self, reading: "_Reading") -> "Recipe":
+        from smidgen.cli.targets import recipe_like
+
+        return recipe_like(reading.found, reading.submission.target, self._settled)
+
+    def _grade_as_it_is(self, reading: "_Reading") -> "Grade":
+        """Grade by the runs that are there, if any limit asks for runs."""
+        from smidgen.cli.measuring import proof_for
+        from smidgen.errors import InterruptedRunError, RunError, SmidgenError
+
+        if not self._limits.needs_runs:
+            return self._finish(reading, None)
+        try:
+            proof = proof_for(
+                self._recipe(reading),
+                reading.found.source,
+                self._limits.target_accuracy,
+                self._limits.stay_epochs,
+                None,
+                self._store,
+                self._data_dir,
+            )
+        except InterruptedRunError:
+            raise
+        except SmidgenError as error:
+            return self._finish(reading, error)
+        missing = RunError("It has no finished runs to measure. `--prove 5` makes some.")
+        return self._finish(reading, proof or missing)
+
+    def _finish(self, reading: "_Reading", result: "Proof | SmidgenError | None") -> "Grade":
+        """Check a submission; why it has no accuracy is its reason."""
+        from smidgen.errors import SmidgenError
         from smidgen.evidence.check import check
         from smidgen.evidence.grade import Grade
 
-        limits, proof, reason = self._limits, None, ""
-        shape = self._settled.network.input_shape
-        found = find_model(submission.target, shape, self._file_limits)
-        subject = subject_of(found, submission.target, self._settled)
-        if limits.needs_runs or self._num_seeds is not None:
-            try:
-                proof = self._measure(found, submission.target)
-            except InterruptedRunError:
-                raise
-            except SmidgenError as error:
-                reason = str(error)
-            if proof is None:
+        limits = self._limits
+        if result is None or isinstance(result, SmidgenError):
+            if result is not None:
                 limits = replace(limits, target_accuracy=None, stay_epochs=None)
-        checked = check(subject, limits, proof)
-        if proof is None:
-            return Grade(submission, checked, reason=reason)
-        return Grade(submission, checked, proof.accuracy.mean, proof.accuracy.sd)
-
-    def _measure(self, found: "Model", target: str) -> "Proof":
-        from smidgen.cli.measuring import proof_for
-        from smidgen.cli.targets import recipe_like
-        from smidgen.errors import RunError
-
-        recipe = recipe_like(found, target, self._settled)
-        proof = proof_for(
-            recipe,
-            found.source,
-            self._limits.target_accuracy,
-            self._limits.stay_epochs,
-            self._num_seeds,
-            self._store,
-            self._data_dir,
-        )
-        if proof is None:
-            raise RunError("It has no finished runs to measure. `--prove 5` makes some.")
-        return proof
+            checked = check(reading.subject, limits, None)
+            return Grade(reading.submission, checked, reason=str(result or ""))
+        checked = check(reading.subject, limits, result)
+        return Grade(reading.submission, checked, result.accuracy.mean, result.accuracy.sd)
 
 
 def _rows(done: "list[Grade]") -> tuple[list[str], list[list[str]]]:

@@ -58,9 +58,12 @@ def ladder(
     rungs, store = read_ladder(name), store_at(runs_dir)
     if run:
         from smidgen.cli.measuring import train_seeds
+        from smidgen.errors import SmidgenError
 
-        for rung in rungs:
-            train_seeds(rung.recipe, b"", None, 5, seeds, store, data_dir)
+        wanted = [(rung.recipe, b"") for rung in rungs]
+        for result in train_seeds(wanted, None, 5, seeds, store, data_dir):
+            if isinstance(result, SmidgenError):
+                raise result
     steps = tell(rungs, store)
     if as_json:
         print(json.dumps({"ladder": name, "steps": [step.to_plain() for step in steps]}))

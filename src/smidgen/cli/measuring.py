@@ -1,10 +1,11 @@
 """Accuracy for `check`, `grade` and `ladder`: from runs that are there, or made now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smidgen.errors import SmidgenError
     from smidgen.evidence.proof import Proof
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunFolder, RunStore
@@ -38,6 +39,7 @@ def proof_for(
             other settings alone.
         SmidgenError: As `prove`.
     """
+    from smidgen.errors import SmidgenError
     from smidgen.evidence.select import runs_of
     from smidgen.evidence.statements import STAY_EPOCHS, proof_of
 
@@ -49,7 +51,11 @@ def proof_for(
             return None
         _check_whole(runs)
         return proof_of(runs, target, stay_epochs)
-    return train_seeds(recipe, source, target, stay_epochs, num_seeds, store, data_dir)
+    wanted = [(recipe, source)]
+    (result,) = train_seeds(wanted, target, stay_epochs, num_seeds, store, data_dir)
+    if isinstance(result, SmidgenError):
+        raise result
+    return result
 
 
 def proof_of_run(folder: "RunFolder", target: float | None, stay_epochs: int | None) -> "Proof":
@@ -71,7 +77,7 @@ def proof_of_run(folder: "RunFolder", target: float | None, stay_epochs: int | N
 def _check_whole(runs: "Sequence[RunFolder]") -> None:
     """Name the run that is damaged, and what to do, before a statement about all fails of it."""
     from smidgen.errors import RunError
-    from smidgen.evidence.statements import why_damaged
+    from smidgen.work.queue import why_damaged
 
     for run in runs:
         reason = why_damaged(run)
@@ -113,31 +119,61 @@ def _settings_named(recipe: "Recipe") -> str:
 
 
 def train_seeds(
-    recipe: "Recipe",
-    source: bytes,
+    wanted: "Sequence[tuple[Recipe, bytes]]",
     target: float | None,
     stay_epochs: int,
     num_seeds: int,
     store: "RunStore",
     data_dir: Path | None,
-) -> "Proof":
-    """Train what is missing of seeds 1 to `num_seeds`; raises RunError if a seed gave no run."""
+    on_proof: "Callable[[int, Proof | SmidgenError], None]" = lambda number, result: None,
+) -> "list[Proof | SmidgenError]":
+    """Train what is missing of seeds 1 to `num_seeds` of several recipes, all in one queue.
+
+    Args:
+        wanted: Each recipe, and the Python file that its network was read from, if it was.
+        target: As for `proof_for`.
+        stay_epochs: As there.
+        num_seeds: How many of each.
+        store: Where runs are.
+        data_dir: Where the images are.
+        on_proof: Called with the place of each recipe when its runs have ended.
+
+    Returns:
+        For each recipe its proof, or why there is none: an error, or a seed that gave no run.
+    """
     from smidgen.cli.options import load_named
-    from smidgen.cli.proving import proving_listener
-    from smidgen.errors import RunError
-    from smidgen.evidence.prove import ProveOptions, prove
-    from smidgen.evidence.wording import failures_line
+    from smidgen.cli.proving import proving_display
+    from smidgen.evidence.prove import Claim, Proven, ProveOptions, prove_all
     from smidgen.recipes.parts import Budget
 
-    dataset = load_named(recipe.dataset, data_dir)
-    options = ProveOptions(target=target, stay_epochs=stay_epochs, source=source)
-    # a limit that is broken is for the check to say; it must not stop the training
-    free = recipe.replace(budget=Budget())
-    with proving_listener(recipe.epochs, None) as listener:
-        proof = prove(free, dataset, store, range(1, num_seeds + 1), options, listener)
-    if proof.failures:
-        raise RunError(
-            f"{len(proof.failures)} of {num_seeds} seeds of `{recipe.name}` gave no run. "
-            f"{failures_line(proof.failures)}"
-        )
-    return proof
+    names = dict.fromkeys(recipe.dataset for recipe, _ in wanted)
+    datasets = {name: load_named(name, data_dir) for name in names}
+    claims = [
+        # a limit that is broken is for the check to say; it must not stop the training
+        Claim(recipe.replace(budget=Budget()), datasets[recipe.dataset], seeds, source)
+        for seeds in [range(1, num_seeds + 1)]
+        for recipe, source in wanted
+    ]
+    options = ProveOptions(target=target, stay_epochs=stay_epochs)
+    with proving_display(None) as display:
+
+        def on_event(event: object) -> None:
+            display(event)
+            if isinstance(event, Proven):
+                on_proof(event.number, _complete(event.result, num_seeds))
+
+        results = prove_all(claims, store, options, on_event)
+    return [_complete(result, num_seeds) for result in results]
+
+
+def _complete(result: "Proof | SmidgenError", num_seeds: int) -> "Proof | SmidgenError":
+    """Return a proof that has all its seeds, else the error that says what is missing."""
+    from smidgen.errors import RunError, SmidgenError
+    from smidgen.evidence.wording import failures_line
+
+    if isinstance(result, SmidgenError) or not result.failures:
+        return result
+    return RunError(
+        f"{len(result.failures)} of {num_seeds} seeds of `{result.recipe}` gave no run. "
+        f"{failures_line(result.failures)}"
+    )

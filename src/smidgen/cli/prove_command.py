@@ -72,12 +72,13 @@ def prove(
 
         smidgen prove net.py:Net --like eva4-s5/5
     """
-    from smidgen.cli.proving import proving_listener
+    from smidgen.cli.proving import proving_display
     from smidgen.cli.targets import trainable
     from smidgen.errors import RunError
     from smidgen.evidence.limits import void_target
     from smidgen.evidence.prove import ProveOptions
     from smidgen.evidence.prove import prove as run_seeds
+    from smidgen.training.events import Note
 
     if opens:
         from smidgen.cli.report_command import require_for_pages
@@ -90,10 +91,10 @@ def prove(
     options = ProveOptions(protocol, engine, device, workers, share, stay, wanted.source)
     store = store_at(runs_dir)
     void = "" if target is not None else void_target(recipe)
-    with proving_listener(recipe.epochs, workers) as listener:
+    with proving_display(workers) as on_event:
         if void:
-            listener.on_note(void)
-        proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, listener)
+            on_event(Note(void))
+        proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, on_event)
     print(json.dumps(proof.to_plain()) if as_json else page(proof))
     if opens:
         from smidgen.cli.report_command import write_proof_page

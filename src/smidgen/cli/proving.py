@@ -1,8 +1,8 @@
-"""How `prove` shows itself: a live table in a terminal, plain lines elsewhere."""
+"""How runs show themselves while they are made: a live table in a terminal, else plain lines."""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,21 +11,23 @@ from rich.live import Live
 from rich.table import Table
 
 from smidgen.cores import num_cores
-from smidgen.evidence.prove import ProveListener
 from smidgen.evidence.wording import percent
-from smidgen.recipes.recipe import Recipe
-from smidgen.runs.store import RunFolder
-from smidgen.work.jobs import Busy, EpochDone, Failed, Finished, Message, Note, Started
+from smidgen.runs.record import RunSpec
+from smidgen.training.events import Began, EpochDone, Note
+from smidgen.work.jobs import Busy, Outcome, RunEvent
+from smidgen.work.queue import Planned
 
 _MOST_ROWS = 30
-"""A terminal has about so many lines; beyond, the seeds that are done are left out."""
+"""A terminal has about so many lines; beyond, the runs that are done are left out."""
 
 
 @dataclass(slots=True)
-class SeedState:
-    """Where one seed stands.
+class RunState:
+    """Where one run stands.
 
     Args:
+        spec: The run.
+        name: Of its recipe.
         state: `waiting`, `running`, `done`, `there`, `elsewhere` or `failed`.
         epoch: Epochs that are done.
         accuracy: After the last of them.
@@ -33,167 +35,194 @@ class SeedState:
         since: When the last of them ended, by `time.monotonic()`.
     """
 
+    spec: RunSpec
+    name: str
     state: str = "waiting"
     epoch: int = 0
     accuracy: float | None = None
     seconds: list[float] = field(default_factory=list)
     since: float = 0.0
 
+    @property
+    def epochs(self) -> int:
+        """How many it will have."""
+        return self.spec.recipe.epochs
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long a running one will take by the pace of its epochs, if known."""
+        if self.state != "running" or not self.seconds:
+            return None
+        pace = sum(self.seconds) / len(self.seconds)
+        elapsed = min(time.monotonic() - self.since, pace)
+        return pace * (self.epochs - self.epoch) - elapsed
+
 
 class Board:
-    """What is known of every seed; drawn by rich as a table."""
+    """What is known of every run; drawn by rich as a table.
 
-    def __init__(self, epochs: int, workers: int) -> None:
-        self.epochs = self._epochs = epochs
+    Args:
+        workers: How many runs are made at once.
+        names: What recipes are called here, by fingerprint; others by their own name.
+    """
+
+    def __init__(self, workers: int, names: Mapping[str, str] | None = None) -> None:
         self.workers = workers
-        self.seeds: dict[int, SeedState] = {}
-        self._told: dict[str, int] = {}
+        self.runs: dict[str, RunState] = {}
+        self._names = names or {}
+        self._told: dict[str, str] = {}
 
-    def remark(self, message: Message) -> str:
-        """Return the line that a person should read of a message, if any: a reason only once."""
-        match message:
-            case Note():
-                return f"seed {message.seed}: {message.text}"
-            case Failed():
+    @property
+    def shows_names(self) -> bool:
+        """Whether there are runs of several recipes, so that seeds alone tell too little."""
+        return len({run.name for run in self.runs.values()}) > 1
+
+    def label(self, spec: RunSpec) -> str:
+        """Return what a run is called: by its seed alone where all are of one recipe."""
+        if not self.shows_names:
+            return f"seed {spec.seed}"
+        return f"{self.runs[spec.identity].name}, seed {spec.seed}"
+
+    def _name(self, spec: RunSpec) -> str:
+        return self._names.get(spec.recipe.fingerprint(), spec.recipe.name)
+
+    def remark(self, event: object) -> str:
+        """Return the line that a person should read of an event, if any: a reason only once."""
+        match event:
+            case Note(text):
+                return text
+            case RunEvent(spec, Note(text)):
+                return f"{self.label(spec)}: {text}"
+            case Outcome(spec, None, reason, diverged):
                 # each diverges in a step of its own, for one reason
-                cause = "" if message.diverged else message.reason
-                first = self._told.setdefault(cause, message.seed)
-                told = message.reason if first == message.seed else f"as seed {first} did"
-                return f"seed {message.seed} failed: {told}"
+                mine = self.label(spec)
+                first = self._told.setdefault("" if diverged else reason, mine)
+                return f"{mine} failed: {reason if first == mine else f'as {first} did'}"
+            case Planned(teachers=teachers) if teachers:
+                listed = ", ".join(f"`{spec.recipe.name}` seed {spec.seed}" for spec in teachers)
+                return f"First the teachers: {listed}."
         return ""
 
-    def teach(self, epochs: int, seeds: list[int]) -> None:
-        """Enter the seeds of a teacher, which are trained before all others."""
-        self.epochs = epochs
-        self.seeds = {seed: SeedState() for seed in seeds}
+    def hear(self, event: object) -> None:
+        """Take up what is told."""
+        match event:
+            case Planned(finished, missing):
+                for each in finished:
+                    result = each.run and each.run.record.result
+                    accuracy = result.accuracy if result else None
+                    state = "there" if each.run else "failed"
+                    epochs = each.spec.recipe.epochs if each.run else 0
+                    name = self._name(each.spec)
+                    run = RunState(each.spec, name, state, epochs, accuracy)
+                    self.runs[each.spec.identity] = run
+                for spec in missing:
+                    self.runs[spec.identity] = RunState(spec, self._name(spec))
+            case RunEvent(spec, what):
+                self._move(self.runs[spec.identity], what)
+            case Outcome(spec, run):
+                mine = self.runs[spec.identity]
+                mine.state = "done" if run else "failed"
+                mine.epoch = mine.epochs if run else mine.epoch
 
-    def start(self, there: dict[int, RunFolder], missing: list[int]) -> None:
-        """Enter all seeds; those that are there with the accuracy of their runs."""
-        self.epochs, self.seeds = self._epochs, {}
-        for seed, folder in there.items():
-            result = folder.record().result
-            self.seeds[seed] = SeedState("there", self.epochs, result and result.accuracy)
-        self.seeds |= {seed: SeedState() for seed in missing}
-        self.seeds = dict(sorted(self.seeds.items()))
-
-    def hear(self, message: Message) -> None:
-        """Take up what a process told."""
-        seed = self.seeds[message.seed]
-        match message:
-            case Started():
-                seed.state, seed.epoch = "running", message.num_epochs
-                seed.since = time.monotonic()
-            case EpochDone():
-                seed.epoch, seed.accuracy = message.epoch, message.accuracy
-                seed.seconds.append(message.seconds)
-                seed.since = time.monotonic()
-            case Finished():
-                seed.state, seed.epoch = "done", self.epochs
+    @staticmethod
+    def _move(run: RunState, event: Began | EpochDone | Note | Busy) -> None:
+        match event:
+            case Began(record):
+                run.state, run.epoch = "running", len(record.epochs)
+                run.since = time.monotonic()
+            case EpochDone(record):
+                run.epoch, run.accuracy = record.epoch, record.eval_accuracy
+                run.seconds.append(record.train_seconds + record.eval_seconds)
+                run.since = time.monotonic()
             case Busy():
-                seed.state = "elsewhere"
-            case Failed():
-                seed.state = "failed"
-
-    def seconds_left(self, seed: SeedState) -> float | None:
-        """Return how long a running seed will take by the pace of its epochs, if known."""
-        if seed.state != "running" or not seed.seconds:
-            return None
-        pace = sum(seed.seconds) / len(seed.seconds)
-        elapsed = min(time.monotonic() - seed.since, pace)
-        return pace * (self.epochs - seed.epoch) - elapsed
+                run.state = "elsewhere"
 
     def total_seconds_left(self) -> float | None:
         """Return how long all will take by the pace of all epochs so far, if known."""
-        paces = [pace for seed in self.seeds.values() for pace in seed.seconds]
+        paces = [pace for run in self.runs.values() for pace in run.seconds]
         if not paces:
             return None
-        open_seeds = [s for s in self.seeds.values() if s.state in ("waiting", "running")]
-        epochs_left = sum(self.epochs - seed.epoch for seed in open_seeds)
-        at_once = min(self.workers, max(len(open_seeds), 1))
+        opened = [run for run in self.runs.values() if run.state in ("waiting", "running")]
+        epochs_left = sum(run.epochs - run.epoch for run in opened)
+        at_once = min(self.workers, max(len(opened), 1))
         return sum(paces) / len(paces) * epochs_left / at_once
 
     def __rich__(self) -> Group:
         """Draw the table and the line under it."""
-        closed = [s for s, state in self.seeds.items() if state.state in ("done", "there")]
-        hidden = set(closed[: max(0, len(self.seeds) - _MOST_ROWS)])
+        closed = [key for key, run in self.runs.items() if run.state in ("done", "there")]
+        hidden = set(closed[: max(0, len(self.runs) - _MOST_ROWS)])
         left = self.total_seconds_left()
-        caption = f"{len(closed)} of {len(self.seeds)} seeds finished"
+        several = self.shows_names
+        caption = f"{len(closed)} of {len(self.runs)} {'runs' if several else 'seeds'} finished"
         if left is not None:
             caption += f", about {clock(left)} left"
         drawn = Table(box=None, pad_edge=False)
+        if several:
+            drawn.add_column("recipe")
         for title in ("seed", "epoch", "accuracy", "left"):
             drawn.add_column(title, justify="right")
         drawn.add_column("")
-        for number, seed in self.seeds.items():
-            if number in hidden:
+        for key, run in self.runs.items():
+            if key in hidden or (run.state == "waiting" and len(self.runs) > _MOST_ROWS):
                 continue
-            remaining = self.seconds_left(seed)
-            drawn.add_row(
-                str(number),
-                f"{seed.epoch}/{self.epochs}",
-                "" if seed.accuracy is None else percent(seed.accuracy),
-                "" if remaining is None else clock(remaining),
-                {"there": "was there", "elsewhere": "another process"}.get(seed.state, seed.state),
-            )
+            drawn.add_row(*([run.name] if several else []), *_cells(run))
         return Group(drawn, caption)
 
 
+def _cells(run: RunState) -> list[str]:
+    remaining = run.seconds_left
+    return [
+        str(run.spec.seed),
+        f"{run.epoch}/{run.epochs}",
+        "" if run.accuracy is None else percent(run.accuracy),
+        "" if remaining is None else clock(remaining),
+        {"there": "was there", "elsewhere": "another process"}.get(run.state, run.state),
+    ]
+
+
 @contextmanager
-def proving_listener(epochs: int, workers: int | None) -> Iterator[ProveListener]:
-    """Show a proof while the body makes it."""
-    board = Board(epochs, workers or num_cores())
+def proving_display(
+    workers: int | None, names: Mapping[str, str] | None = None
+) -> Iterator[Callable[[object], None]]:
+    """Show runs while the body makes them; yields what is to be called with every event."""
+    board = Board(workers or num_cores(), names)
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield _printing(board)
         return
     with Live(board, console=console, refresh_per_second=4, transient=True):
 
-        def note(text: str) -> None:
-            console.print(text, markup=False, soft_wrap=True)
+        def hear(event: object) -> None:
+            board.hear(event)
+            if text := board.remark(event):
+                console.print(text, markup=False, soft_wrap=True)
 
-        def hear(message: Message) -> None:
-            board.hear(message)
-            text = board.remark(message)
-            if text:
-                note(text)
-
-        def teach(recipe: Recipe, seeds: list[int]) -> None:
-            board.teach(recipe.epochs, seeds)
-            note(_teaching(recipe, seeds))
-
-        yield ProveListener(board.start, hear, note, teach)
+        yield hear
 
 
-def _printing(board: Board) -> ProveListener:
-    def start(there: dict[int, RunFolder], missing: list[int]) -> None:
-        board.start(there, missing)
-        _print(f"{len(there)} of {len(there) + len(missing)} seeds are there already")
-
-    def hear(message: Message) -> None:
-        board.hear(message)
-        text = board.remark(message)
-        if isinstance(message, EpochDone):
-            left = board.total_seconds_left()
-            text = (
-                f"seed {message.seed}: epoch {message.epoch} of {board.epochs}, "
-                f"{percent(message.accuracy)}"
-            )
-            text += f"; about {clock(left)} left in all" if left is not None else ""
-        elif isinstance(message, Finished):
-            text = f"seed {message.seed}: finished"
+def _printing(board: Board) -> Callable[[object], None]:
+    def hear(event: object) -> None:
+        board.hear(event)
+        text = board.remark(event)
+        match event:
+            case Planned(finished, missing, teachers):
+                there = sum(each.run is not None for each in finished)
+                num_asked = len(finished) + len(missing) - len(teachers)
+                what = "runs" if board.shows_names else "seeds"
+                _print(f"{there} of {num_asked} {what} are there already")
+            case RunEvent(spec, EpochDone(record)):
+                left = board.total_seconds_left()
+                text = (
+                    f"{board.label(spec)}: epoch {record.epoch} of {spec.recipe.epochs}, "
+                    f"{percent(record.eval_accuracy)}"
+                )
+                text += f"; about {clock(left)} left in all" if left is not None else ""
+            case Outcome(spec, run) if run is not None:
+                text = f"{board.label(spec)}: finished"
         if text:
             _print(text)
 
-    def teach(recipe: Recipe, seeds: list[int]) -> None:
-        board.teach(recipe.epochs, seeds)
-        _print(_teaching(recipe, seeds))
-
-    return ProveListener(start, hear, _print, teach)
-
-
-def _teaching(recipe: Recipe, seeds: list[int]) -> str:
-    word = "seed" if len(seeds) == 1 else "seeds"
-    return f"First the teacher `{recipe.name}`, {word} {', '.join(map(str, seeds))}."
+    return hear
 
 
 def _print(text: str) -> None:

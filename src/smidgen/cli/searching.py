@@ -1,7 +1,7 @@
 """How `search` shows itself: a live table of the front in a terminal, plain lines elsewhere."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -10,17 +10,11 @@ from rich.table import Table
 
 from smidgen.cli.proving import clock
 from smidgen.evidence.wording import percent
-from smidgen.search import SearchListener, SearchOptions, SearchStatus
-from smidgen.work.jobs import (
-    Busy,
-    EpochDone,
-    Failed,
-    Finished,
-    Message,
-    Note,
-    Started,
-    Task,
-)
+from smidgen.runs.record import RunSpec
+from smidgen.search import SearchOptions, SearchStatus
+from smidgen.training.events import Began, EpochDone, Note
+from smidgen.work.jobs import Busy, Outcome, RunEvent
+from smidgen.work.queue import Planned
 
 _MOST_ROWS = 20
 """A terminal has about so many lines to spare; beyond, the largest networks are shown."""
@@ -36,25 +30,23 @@ class Board:
     def __init__(self, title: str) -> None:
         self.title = title
         self.status: SearchStatus | None = None
-        self.running: dict[tuple[str, int], str] = {}
+        self.running: dict[str, str] = {}
 
-    def update(self, status: SearchStatus) -> None:
-        """Take up where the search stands."""
-        self.status = status
-
-    def hear(self, task: Task, message: Message) -> None:
-        """Take up what a process told of a run."""
-        key = (task.recipe.name, task.seed)
-        match message:
-            case Started():
-                self.running[key] = f"{_run(task)}: epoch {message.num_epochs}/{_epochs(task)}"
-            case EpochDone():
-                self.running[key] = (
-                    f"{_run(task)}: epoch {message.epoch}/{_epochs(task)}, "
-                    f"{percent(message.accuracy)}"
+    def hear(self, event: object) -> None:
+        """Take up where the search or one of its runs stands."""
+        match event:
+            case SearchStatus():
+                self.status = event
+            case RunEvent(spec, Began(record)):
+                done = len(record.epochs)
+                self.running[spec.identity] = f"{_run(spec)}: epoch {done}/{spec.recipe.epochs}"
+            case RunEvent(spec, EpochDone(record)):
+                self.running[spec.identity] = (
+                    f"{_run(spec)}: epoch {record.epoch}/{spec.recipe.epochs}, "
+                    f"{percent(record.eval_accuracy)}"
                 )
-            case Finished() | Failed() | Busy():
-                self.running.pop(key, None)
+            case RunEvent(spec, Busy()) | Outcome(spec):
+                self.running.pop(spec.identity, None)
 
     def __rich__(self) -> Group:
         """Draw the front, what is running, and the line under it."""
@@ -85,8 +77,8 @@ class Board:
 
 
 @contextmanager
-def searching_listener(options: SearchOptions) -> Iterator[SearchListener]:
-    """Show a search while the body makes it."""
+def searching_display(options: SearchOptions) -> Iterator[Callable[[object], None]]:
+    """Show a search while the body makes it; yields what is to be called with every event."""
     board = Board(f"At most {options.max_params:,} parameters, {options.full_epochs} epochs")
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
@@ -94,57 +86,53 @@ def searching_listener(options: SearchOptions) -> Iterator[SearchListener]:
         return
     with Live(board, console=console, refresh_per_second=4, transient=True):
 
-        def note(text: str) -> None:
-            console.print(text, markup=False, soft_wrap=True)
+        def hear(event: object) -> None:
+            board.hear(event)
+            if text := _remark(event):
+                console.print(text, markup=False, soft_wrap=True)
 
-        def hear(task: Task, message: Message) -> None:
-            board.hear(task, message)
-            if text := _remark(task, message):
-                note(text)
-
-        yield SearchListener(board.update, hear, note)
+        yield hear
 
 
-def _printing(board: Board) -> SearchListener:
-    def update(status: SearchStatus) -> None:
-        board.update(status)
-        best = min(status.front, key=lambda row: row.loss, default=None)
-        text = board.caption()
-        if best is not None:
-            text += (
-                f"; best so far {percent(best.accuracy)}, loss {best.loss:.4f} with "
-                f"{best.num_params:,} parameters"
-            )
-        _print(text)
-
-    def hear(task: Task, message: Message) -> None:
-        text = _remark(task, message)
-        if isinstance(message, EpochDone) and message.epoch == task.recipe.epochs:
-            text = (
-                f"{_run(task)}: {percent(message.accuracy)} after epoch {message.epoch}, its last"
-            )
+def _printing(board: Board) -> Callable[[object], None]:
+    def hear(event: object) -> None:
+        board.hear(event)
+        text = _remark(event)
+        match event:
+            case SearchStatus():
+                text = _standing(board, event)
+            case RunEvent(spec, EpochDone(record)) if record.epoch == spec.recipe.epochs:
+                reached = percent(record.eval_accuracy)
+                text = f"{_run(spec)}: {reached} after epoch {record.epoch}, its last"
         if text:
-            _print(text)
+            print(text, file=sys.stderr, flush=True)
 
-    return SearchListener(update, hear, _print)
+    return hear
 
 
-def _remark(task: Task, message: Message) -> str:
-    match message:
-        case Note():
-            return f"{_run(task)}: {message.text}"
-        case Failed(diverged=True):
-            return f"{_run(task)} diverged: {message.reason}"
+def _standing(board: Board, status: SearchStatus) -> str:
+    best = min(status.front, key=lambda row: row.loss, default=None)
+    if best is None:
+        return board.caption()
+    return (
+        f"{board.caption()}; best so far {percent(best.accuracy)}, loss {best.loss:.4f} with "
+        f"{best.num_params:,} parameters"
+    )
+
+
+def _remark(event: object) -> str:
+    match event:
+        case Note(text):
+            return text
+        case RunEvent(spec, Note(text)):
+            return f"{_run(spec)}: {text}"
+        case Outcome(spec, reason=reason, diverged=True):
+            return f"{_run(spec)} diverged: {reason}"
+        case Planned(missing=missing) if missing:
+            listed = ", ".join(f"`{spec.recipe.name}` seed {spec.seed}" for spec in missing)
+            return f"First the teachers: {listed}."
     return ""
 
 
-def _run(task: Task) -> str:
-    return f"{task.recipe.name}, seed {task.seed}"
-
-
-def _epochs(task: Task) -> int:
-    return task.recipe.epochs
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _run(spec: RunSpec) -> str:
+    return f"{spec.recipe.name}, seed {spec.seed}"

@@ -1,12 +1,11 @@
 """`ablate`: a recipe and variants of it in, one table that says which are better or worse out."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice
-from smidgen.errors import InterruptedRunError, RunError, SmidgenError, StorageError
+from smidgen.errors import RunError, SmidgenError
 from smidgen.evidence.ablation import (
     Ablation,
     AblationRow,
@@ -18,12 +17,17 @@ from smidgen.evidence.ablation import (
 from smidgen.evidence.changes import changes
 from smidgen.evidence.compare import compare, paired_difference
 from smidgen.evidence.proof import Proof
-from smidgen.evidence.prove import ProveListener, ProveOptions, prove
+from smidgen.evidence.prove import Claim, ProofEvent, Proven, ProveOptions, prove_all
 from smidgen.evidence.statements import finished_result, spread
 from smidgen.evidence.wording import failures_line
 from smidgen.network.trace import trace
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
+from smidgen.training.events import Note
+from smidgen.training.listener import Listener
+from smidgen.training.loop import TrainOptions, prepare
+from smidgen.work.jobs import Place
+from smidgen.work.local import Local
 
 BASE = "base"
 
@@ -50,30 +54,27 @@ class AblateOptions:
     Args:
         engine: As in `TrainOptions`; `auto` takes what suits the base for all.
         device: A torch device.
-        workers: Processes at once, one thread each; None for as many as there are cores.
+        workers: Runs at once, one thread each; None for as many as there are cores.
         source: The Python file that the base's network was read from, if it was.
+        place: Where the runs are made.
     """
 
     engine: EngineChoice = "auto"
     device: str = "cpu"
     workers: int | None = None
     source: bytes = b""
+    place: Place = Local
 
 
 @dataclass(frozen=True, slots=True)
-class AblateListener:
-    """What is told how an ablation goes on; every function may be left out.
+class RowDone:
+    """All seeds of the base or a variant have ended; the verdict is still open."""
 
-    Args:
-        proving: Called with the base (number 0) and each variant (from 1) before its seeds are
-            trained; gives the listener of their proof, for as long as that takes.
-        on_row: Called with each row when its seeds are trained, its verdict still open.
-    """
+    row: AblationRow
 
-    proving: Callable[[int, Variant], AbstractContextManager[ProveListener]] = (
-        lambda number, variant: nullcontext(ProveListener())
-    )
-    on_row: Callable[[AblationRow], None] = lambda row: None
+
+AblateEvent = ProofEvent | RowDone
+"""What a listener is told: as by `prove_all`, where the base is number 0, and each row."""
 
 
 def ablate(
@@ -83,7 +84,7 @@ def ablate(
     store: RunStore,
     seeds: Sequence[int] = range(1, 11),
     options: AblateOptions | None = None,
-    listener: AblateListener | None = None,
+    on_event: Callable[[AblateEvent], None] = lambda event: None,
 ) -> Ablation:
     """Train a recipe and its variants with the same seeds and say which variants differ.
 
@@ -91,8 +92,8 @@ def ablate(
     several variants chooses, and what chooses must not have seen the test images. Runs that are
     in the store are not made again, and one that was cut short goes on where it stopped.
 
-    A variant that cannot be trained, or gives no run for some seed, becomes a row that says
-    why; the others go on.
+    All runs stand in one queue, the base's first. A variant that cannot be trained, or gives no
+    run for some seed, becomes a row that says why; the others go on.
 
     Raises:
         RunError: No variants, two that are the same, one that equals the base or is trained on
@@ -100,41 +101,37 @@ def ablate(
         InterruptedRunError: SIGINT or SIGTERM came; finished runs and epochs are saved.
         SmidgenError: As `prove`, for what stops the base.
     """
-    options, listener = options or AblateOptions(), listener or AblateListener()
+    options = options or AblateOptions()
     check_variants(base, variants)
-    work = _Work(dataset, store, seeds, options, listener)
-    first = Variant(BASE, base, options.source)
-    proof = work.prove(0, first)
-    if proof.failures:
-        raise RunError(f"There is nothing to compare with. The base: {_missing(proof, seeds)}")
+    first, _ = prepare(
+        base,
+        dataset,
+        next(iter(seeds), 1),
+        TrainOptions("tune", options.engine, options.device, 1),
+        Listener(on_note=lambda text: on_event(Note(text))),
+    )
+    rows = [Variant(BASE, base, options.source), *variants]
+    table = _Table(rows, store, len(seeds), on_event)
     # as chosen for the base: a difference between engines is none between recipes
-    work = replace(work, options=replace(options, engine=proof.engine))
-    base_runs = _runs(store, proof)
-    measured = _measured(base_runs)
-    base_row = replace(_row(first), measured=measured)
-    listener.on_row(base_row)
-    rows = []
-    for number, variant in enumerate(variants, start=1):
-        row = replace(
-            _row(variant),
-            changes=changes(base, variant.recipe),
-            loss_judged=minimizes_the_same(base, variant.recipe),
-        )
-        rows.append(work.fill(row, number, variant, base_runs, measured.losses))
-        listener.on_row(rows[-1])
+    engine = first.environment.engine
+    proving = ProveOptions("tune", engine, options.device, options.workers, place=options.place)
+    claims = [Claim(row.recipe, dataset, seeds, row.source) for row in rows]
+    prove_all(claims, store, proving, table.hear)
+    proof, base_row = table.proofs[0], table.rows[0]
+    changed = [table.rows[number] for number in range(1, len(rows))]
     return Ablation(
         recipe=base.name,
         dataset=proof.dataset,
         data_sha256=proof.data_sha256,
         split=proof.split,
-        num_images=finished_result(base_runs[0].record()).num_images,
+        num_images=table.num_images,
         protocol=proof.protocol,
         engine=proof.engine,
         device=proof.device,
         seeds=tuple(sorted(seeds)),
         base=base_row,
-        variants=judge(rows),
-        num_comparisons=count_comparisons(rows),
+        variants=judge(changed),
+        num_comparisons=count_comparisons(changed),
         processors=proof.processors,
         versions=proof.versions,
     )
@@ -185,52 +182,91 @@ def planned_comparisons(base: Recipe, variants: Sequence[Variant]) -> int:
     return sum(1 + minimizes_the_same(base, variant.recipe) for variant in variants)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What the base and all variants have in common."""
+class _Table:
+    """The rows of an ablation, as far as their seeds have ended; the base is number 0."""
 
-    dataset: Dataset
-    store: RunStore
-    seeds: Sequence[int]
-    options: AblateOptions
-    listener: AblateListener
-
-    def prove(self, number: int, variant: Variant) -> Proof:
-        given = self.options
-        options = ProveOptions(
-            "tune", given.engine, given.device, given.workers, source=variant.source
-        )
-        with self.listener.proving(number, variant) as heard:
-            return prove(variant.recipe, self.dataset, self.store, self.seeds, options, heard)
-
-    def fill(
+    def __init__(
         self,
-        row: AblationRow,
-        number: int,
-        variant: Variant,
-        base_runs: Sequence[RunFolder],
-        base_losses: Sequence[float],
-    ) -> AblationRow:
-        """Train a variant and enter how it differs, or why that cannot be said."""
-        try:
-            proof = self.prove(number, variant)
-        except (InterruptedRunError, StorageError):
-            raise
-        except SmidgenError as error:
-            return replace(row, reason=str(error))
-        runs = _runs(self.store, proof)
-        measured = _measured(runs)
+        variants: Sequence[Variant],
+        store: RunStore,
+        num_seeds: int,
+        on_event: Callable[[AblateEvent], None],
+    ) -> None:
+        self.proofs: dict[int, Proof] = {}
+        self.rows: dict[int, AblationRow] = {}
+        self._variants, self._store = variants, store
+        self._num_seeds, self._on_event = num_seeds, on_event
+        self._early: list[Proven] = []
+
+    @property
+    def num_images(self) -> int:
+        """How many images the rows were measured on."""
+        return finished_result(self._runs(0)[0].record()).num_images
+
+    def hear(self, event: ProofEvent) -> None:
+        """Pass on what is told; make a row of what is proven.
+
+        Raises:
+            RunError: The base lacks a seed: nothing can be compared with it.
+        """
+        self._on_event(event)
+        if not isinstance(event, Proven):
+            return
+        self._early.append(event)
+        if event.number == 0:
+            self._enter_base(event.result)
+        if 0 in self.rows:
+            for each in self._early:
+                if each.number:
+                    self._enter(each.number, self._filled(each.number, each.result))
+            self._early.clear()
+
+    def _enter_base(self, result: Proof | SmidgenError) -> None:
+        if isinstance(result, SmidgenError):
+            raise result
+        if result.failures:
+            missing = self._missing(result)
+            raise RunError(f"There is nothing to compare with. The base: {missing}")
+        self.proofs[0] = result
+        row = replace(_row(self._variants[0]), measured=_measured(self._runs(0)))
+        self._enter(0, row)
+
+    def _enter(self, number: int, row: AblationRow) -> None:
+        self.rows[number] = row
+        self._on_event(RowDone(row))
+
+    def _filled(self, number: int, result: Proof | SmidgenError) -> AblationRow:
+        """Return the row of a variant: how it differs, or why that cannot be said."""
+        base, variant = self._variants[0].recipe, self._variants[number]
+        row = replace(
+            _row(variant),
+            changes=changes(base, variant.recipe),
+            loss_judged=minimizes_the_same(base, variant.recipe),
+        )
+        if isinstance(result, SmidgenError):
+            return replace(row, reason=str(result))
+        self.proofs[number] = result
+        runs, measured = self._runs(number), _measured(self._runs(number))
         row = replace(row, measured=measured)
-        if proof.failures:
+        if result.failures:
             # seeds that diverge are not missing by chance: the rest would flatter the variant
-            return replace(row, reason=_missing(proof, self.seeds))
-        found = compare(runs, base_runs)
+            return replace(row, reason=self._missing(result))
+        base_measured = self.rows[0].measured
+        assert base_measured is not None
+        found = compare(runs, self._runs(0))
         return replace(
             row,
             accuracy=change_of(found.difference),
-            loss=change_of(paired_difference(measured.losses, base_losses)),
+            loss=change_of(paired_difference(measured.losses, base_measured.losses)),
             images=found.images,
         )
+
+    def _runs(self, number: int) -> list[RunFolder]:
+        return [RunFolder(self._store.root / each.run) for each in self.proofs[number].seeds]
+
+    def _missing(self, proof: Proof) -> str:
+        count = f"{len(proof.failures)} of {self._num_seeds} seeds gave no run."
+        return f"{count} {failures_line(proof.failures)}"
 
 
 def _row(variant: Variant) -> AblationRow:
@@ -245,10 +281,6 @@ def _row(variant: Variant) -> AblationRow:
     )
 
 
-def _runs(store: RunStore, proof: Proof) -> list[RunFolder]:
-    return [RunFolder(store.root / each.run) for each in proof.seeds]
-
-
 def _measured(runs: Sequence[RunFolder]) -> Measured:
     records = [run.record() for run in runs]
     accuracies = [finished_result(record).accuracy for record in records]
@@ -261,8 +293,3 @@ def _measured(runs: Sequence[RunFolder]) -> Measured:
         loss=spread(losses),
         train_seconds=spread([record.train_seconds for record in records]),
     )
-
-
-def _missing(proof: Proof, seeds: Sequence[int]) -> str:
-    count = f"{len(proof.failures)} of {len(seeds)} seeds gave no run."
-    return f"{count} {failures_line(proof.failures)}"

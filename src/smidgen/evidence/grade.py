@@ -1,13 +1,15 @@
 """`grade`: a folder of submissions in, one row each out; what is broken costs its own row alone."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from smidgen.errors import InterruptedRunError, RecipeError
 from smidgen.evidence.check import Checked
+
+Step = TypeVar("Step")
 
 _USUAL_CLASSES = {"Net", "Model"}
 _TOP_CLASS = re.compile(r"^class\s+(\w+)", re.MULTILINE)
@@ -106,18 +108,14 @@ def passed_over(folder: Path) -> list[str]:
     )
 
 
-def grades(work: list[Submission], grade_one: Callable[[Submission], Grade]) -> Iterator[Grade]:
-    """Yield a grade per submission; an error is the reason of its row and stops no other."""
-    for each in work:
-        if each.reason:
-            yield Grade(each, None, reason=each.reason)
-            continue
-        try:
-            yield grade_one(each)
-        except InterruptedRunError:
-            raise
-        except Exception as problem:  # whatever it is, forty-nine others are waiting
-            yield Grade(each, None, reason=_said(problem))
+def guarded(submission: Submission, step: Callable[[], Step]) -> Step | Grade:
+    """Return what a step of the grading gives; an error is the reason of its row alone."""
+    try:
+        return step()
+    except InterruptedRunError:
+        raise
+    except Exception as problem:  # whatever it is, forty-nine others are waiting
+        return Grade(submission, None, reason=_said(problem))
 
 
 def _said(problem: Exception) -> str:

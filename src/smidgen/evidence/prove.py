@@ -1,25 +1,25 @@
-"""`prove`: a recipe and many random seeds in, runs over all cores, one `Proof` out."""
+"""`prove`: recipes and many random seeds in, runs over all cores, a `Proof` of each out."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
-from smidgen.cores import num_cores
 from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice
-from smidgen.errors import InterruptedRunError, RunError
+from smidgen.errors import InterruptedRunError, RunError, SmidgenError, StorageError
 from smidgen.evidence.limits import promised_target
 from smidgen.evidence.proof import Proof, SeedFailure
-from smidgen.evidence.statements import STAY_EPOCHS, proof_of, why_damaged
+from smidgen.evidence.statements import STAY_EPOCHS, proof_of
 from smidgen.evidence.wording import failures_line
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import Protocol, RunRecord
-from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.interrupts import stop_on_signal
+from smidgen.runs.record import Protocol, RunSpec
+from smidgen.runs.store import RunStore
+from smidgen.training.events import Note
 from smidgen.training.listener import Listener
 from smidgen.training.loop import TrainOptions, prepare
-from smidgen.work.jobs import Failed, Finished, Job, Message, Task
-from smidgen.work.local import RunPool
+from smidgen.work.jobs import Job, Outcome, Place, RunEvent, Shared
+from smidgen.work.local import Local
+from smidgen.work.queue import Planned, make_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,11 @@ class ProveOptions:
         protocol: As in `TrainOptions`; a claim is made under `final`.
         engine: As in `TrainOptions`.
         device: A torch device.
-        workers: Processes at once, one thread each; None for as many as there are cores.
+        workers: Runs at once, one thread each; None for as many as there are cores.
         target: A share in (0, 1]; None for what the recipe promises of this data set, if anything.
         stay_epochs: How many last epochs must be at the target to stay there; at least 1.
         source: As in `TrainOptions`.
+        place: Where the runs are made.
     """
 
     protocol: Protocol = "final"
@@ -43,6 +44,7 @@ class ProveOptions:
     target: float | None = None
     stay_epochs: int = STAY_EPOCHS
     source: bytes = b""
+    place: Place = Local
 
     def __post_init__(self) -> None:
         if self.target is not None and not 0.0 < self.target <= 1.0:
@@ -54,22 +56,40 @@ class ProveOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ProveListener:
-    """What is told how a proof goes on; every function may be left out.
+class Claim:
+    """A recipe to prove.
 
     Args:
-        on_start: Called once with the seeds that are there already, by seed the run's
-            folder, and the seeds that are trained now.
-        on_message: Called with what the processes tell, in the order it comes.
-        on_note: Called with a line a person should read, such as which engine was chosen.
-        on_teacher: Called before `on_start` with the recipe of teachers that are missing, and
-            their seeds; messages about these seeds follow.
+        recipe: What is trained.
+        dataset: On which images.
+        seeds: With which random seeds.
+        source: The Python file that its network was read from, if it was.
     """
 
-    on_start: Callable[[dict[int, RunFolder], list[int]], None] = lambda there, missing: None
-    on_message: Callable[[Message], None] = lambda message: None
-    on_note: Callable[[str], None] = lambda text: None
-    on_teacher: Callable[[Recipe, list[int]], None] = lambda recipe, seeds: None
+    recipe: Recipe
+    dataset: Dataset
+    seeds: Sequence[int]
+    source: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A claim whose runs have all ended.
+
+    Args:
+        number: Its place among the claims, from 0.
+        result: What the runs say, or why they say nothing.
+    """
+
+    number: int
+    result: Proof | SmidgenError
+
+
+ProofEvent = Planned | RunEvent | Outcome | Note | Proven
+"""What a listener is told: what is planned, what happens to which run, how it ended, lines that a
+person should read, and each proof as soon as its last run has ended."""
+
+OnProofEvent = Callable[[ProofEvent], None]
 
 
 def prove(
@@ -78,7 +98,7 @@ def prove(
     store: RunStore,
     seeds: Sequence[int] = range(1, 21),
     options: ProveOptions | None = None,
-    listener: ProveListener | None = None,
+    on_event: OnProofEvent = lambda event: None,
 ) -> Proof:
     """Train a recipe with many seeds, each on a core of its own, and state what they say.
 
@@ -92,98 +112,108 @@ def prove(
         InterruptedRunError: SIGINT or SIGTERM came; finished runs and epochs are saved.
         SmidgenError: As `train`, for what would stop every seed.
     """
-    options, listener = options or ProveOptions(), listener or ProveListener()
-    _check_seeds(seeds)
-    chosen = TrainOptions(options.protocol, options.engine, options.device, 1, options.source)
-    first, _ = prepare(recipe, dataset, seeds[0], chosen, Listener(on_note=listener.on_note))
-    # as chosen here, so that no process chooses, and notes, anew
-    chosen = replace(chosen, engine=first.environment.engine)
-    there: dict[int, RunFolder] = {}
-    damaged: list[SeedFailure] = []
-    for seed in seeds:
-        folder = store.finished(replace(first.spec, seed=seed))
-        reason = "" if folder is None else why_damaged(folder)
-        if reason:
-            damaged.append(SeedFailure(seed, reason))
-        elif folder is not None:
-            there[seed] = folder
-    missing = [seed for seed in seeds if seed not in {*there, *(each.seed for each in damaged)}]
-    job, tasks = Job(dataset, store, chosen), [Task(recipe, seed) for seed in missing]
-    num_workers = options.workers or num_cores()
-    if missing:
-        train_teachers(recipe, first, job, num_workers, listener)
-    listener.on_start(there, missing)
-    runs, failures = _train_all(job, tasks, num_workers, listener)
-    failures = sorted([*damaged, *failures], key=lambda failure: failure.seed)
-    if not there and not runs:
-        raise RunError(f"No seed gave a run. {failures_line(failures)}")
-    target = promised_target(recipe) if options.target is None else options.target
-    proof = proof_of([*there.values(), *runs], target, options.stay_epochs, failures)
-    # runs that are there may have been made under another name of the same recipe
-    return replace(proof, recipe=recipe.name)
+    options = options or ProveOptions()
+    claim = Claim(recipe, dataset, seeds, options.source)
+    (result,) = prove_all([claim], store, options, on_event)
+    if isinstance(result, SmidgenError):
+        raise result
+    return result
 
 
-def train_teachers(
-    recipe: Recipe, first: RunRecord, job: Job, num_workers: int, listener: ProveListener
-) -> None:
-    """Train the teachers of a recipe that the store lacks, and before them their own.
+def prove_all(
+    claims: Sequence[Claim],
+    store: RunStore,
+    options: ProveOptions | None = None,
+    on_event: OnProofEvent = lambda event: None,
+) -> list[Proof | SmidgenError]:
+    """Prove several recipes at once: all their runs stand in one queue, in this order.
+
+    No core waits for the last seed of a recipe before it begins with the next.
 
     Args:
-        recipe: The student's; nothing happens if it has no teachers.
-        first: A record of the student, as `prepare` gives it.
-        job: The student's.
-        num_workers: How many processes at once.
-        listener: Told of each teacher's recipe, and what the processes tell.
+        claims: What to prove; a run that several ask for is made once.
+        store: Where runs are.
+        options: For all claims; `source` is theirs.
+        on_event: Told how it goes on.
+
+    Returns:
+        For each claim what its runs say, or the error that stopped it alone.
 
     Raises:
-        RunError: A teacher gave no run.
+        InterruptedRunError: SIGINT or SIGTERM came; finished runs and epochs are saved.
+        SmidgenError: What stops all: no space, or no process can be started.
     """
-    job = replace(job, options=replace(job.options, source=b""))  # which is the student's
-    for teacher in recipe.distillation.teachers if recipe.distillation else ():
-        missing = [
-            seed
-            for seed in teacher.seeds
-            if job.store.finished(replace(first.spec, recipe=teacher.recipe, seed=seed)) is None
-        ]
-        if not missing:
+    options = options or ProveOptions()
+    results: list[Proof | SmidgenError | None] = [None] * len(claims)
+    waiting: dict[str, list[_Open]] = defaultdict(list)
+    jobs: list[Job] = []
+
+    def conclude(number: int, result: Proof | SmidgenError) -> None:
+        results[number] = result
+        on_event(Proven(number, result))
+
+    for number, claim in enumerate(claims):
+        try:
+            specs = _specs(claim, options, on_event)
+        except (InterruptedRunError, StorageError):
+            raise
+        except SmidgenError as error:
+            conclude(number, error)
             continue
-        train_teachers(teacher.recipe, first, job, num_workers, listener)
-        listener.on_teacher(teacher.recipe, missing)
-        tasks = [Task(teacher.recipe, seed) for seed in missing]
-        _, failures = _train_all(job, tasks, num_workers, listener)
-        if failures:
-            raise RunError(
-                f"The teacher `{teacher.recipe.name}` with seed {failures[0].seed} gave no run: "
-                f"{failures[0].reason}"
-            )
+        opened = _Open(number, claim, len(specs))
+        for spec in specs:
+            waiting[spec.identity].append(opened)
+            jobs.append(Job(spec, claim.source))
+    shared = Shared(store, {claim.dataset.sha256: claim.dataset for claim in claims})
+    for outcome in make_runs(jobs, shared, on_event, options.workers, options.place):
+        for opened in waiting[outcome.spec.identity]:
+            opened.outcomes.append(outcome)
+            if len(opened.outcomes) == opened.num_runs:
+                conclude(opened.number, _result(opened, options))
+    return [result for result in results if result is not None]
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
+@dataclass(slots=True)
+class _Open:
+    """A claim of which runs are not finished."""
+
+    number: int
+    claim: Claim
+    num_runs: int
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def _specs(claim: Claim, options: ProveOptions, on_event: OnProofEvent) -> list[RunSpec]:
+    """Return the runs of a claim, the engine chosen; raises SmidgenError for what stops all."""
+    seeds = list(claim.seeds)
     if not seeds:
         raise RunError("A proof needs at least one seed.")
     if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if list(seeds).count(seed) > 1)
+        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
         raise RunError(f"Seed {twice} is named twice; a repeated seed proves nothing.")
+    chosen = TrainOptions(options.protocol, options.engine, options.device, 1, claim.source)
+    listener = Listener(on_note=lambda text: on_event(Note(text)))
+    first, _ = prepare(claim.recipe, claim.dataset, seeds[0], chosen, listener)
+    return [replace(first.spec, seed=seed) for seed in seeds]
 
 
-def _train_all(
-    job: Job, tasks: Sequence[Task], num_workers: int, listener: ProveListener
-) -> tuple[list[RunFolder], list[SeedFailure]]:
-    runs: list[RunFolder] = []
-    failures: list[SeedFailure] = []
-    with stop_on_signal() as stop:
-        take = partial(next, iter(tasks), None)
-        for _, message in RunPool(job, take, num_workers).run(stop):
-            match message:
-                case Finished():
-                    runs.append(RunFolder(job.store.root / message.run))
-                case Failed():
-                    failures.append(SeedFailure(message.seed, message.reason, message.diverged))
-            listener.on_message(message)
-        if stop.signal_number is not None:
-            raise InterruptedRunError(
-                f"Stopped with {len(runs)} of {len(tasks)} missing runs finished; the finished "
-                "epochs of the others are saved. The same command goes on from there.",
-                stop.signal_number,
-            )
-    return runs, failures
+def _result(opened: _Open, options: ProveOptions) -> Proof | SmidgenError:
+    runs = [outcome.run.folder for outcome in opened.outcomes if outcome.run is not None]
+    failures = sorted(
+        (
+            SeedFailure(outcome.spec.seed, outcome.reason, outcome.diverged)
+            for outcome in opened.outcomes
+            if outcome.run is None
+        ),
+        key=lambda failure: failure.seed,
+    )
+    if not runs:
+        return RunError(f"No seed gave a run. {failures_line(failures)}")
+    recipe = opened.claim.recipe
+    target = promised_target(recipe) if options.target is None else options.target
+    try:
+        proof = proof_of(runs, target, options.stay_epochs, failures)
+    except RunError as error:
+        return error
+    # runs that are there may have been made under another name of the same recipe
+    return replace(proof, recipe=recipe.name)

@@ -125,15 +125,6 @@ def last_epoch(record: RunRecord) -> tuple[float, int]:
     return result.accuracy, result.num_errors
 
 
-def why_damaged(run: RunFolder) -> str:
-    """Return what is wrong with a finished run and what to do about it; "" for a whole one."""
-    try:
-        run.predictions()
-    except RunError as error:
-        return run.damage(error)
-    return ""
-
-
 def wrong_images(runs: Sequence[RunFolder]) -> np.ndarray:
     """Return which run gets which image wrong, bool (runs, images).
 

@@ -3,11 +3,11 @@
 from smidgen.search.front import FrontRow
 from smidgen.search.options import SearchOptions
 from smidgen.search.result import SearchResult
-from smidgen.search.searching import SearchListener, SearchStatus, search
+from smidgen.search.searching import SearchEvent, SearchStatus, search
 
 __all__ = [
     "FrontRow",
-    "SearchListener",
+    "SearchEvent",
     "SearchOptions",
     "SearchResult",
     "SearchStatus",

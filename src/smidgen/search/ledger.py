@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from smidgen.recipes.recipe import Recipe
 from smidgen.search.settings import shortened
-from smidgen.work.jobs import Task
 
 _HALVING = 2
 
@@ -140,12 +139,12 @@ class Ledger:
                     return candidate
         return None
 
-    def missing(self, candidate: Candidate) -> list[Task]:
-        """Return the runs that a candidate needs for the step it was let to."""
+    def missing(self, candidate: Candidate) -> list[tuple[Recipe, int]]:
+        """Return recipe and seed of the runs a candidate needs for the step it was let to."""
         if candidate.failure:
             return []
         return [
-            Task(shortened(candidate.recipe, epochs), seed)
+            (shortened(candidate.recipe, epochs), seed)
             for epochs, seed in self.rungs[candidate.rung].runs
             if (epochs, seed) not in candidate.measured
         ]

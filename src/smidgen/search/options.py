@@ -10,6 +10,8 @@ from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import RESULTS_VERSION
 from smidgen.search.edits import SizeLimits
 from smidgen.search.settings import BASE
+from smidgen.work.jobs import Place
+from smidgen.work.local import Local
 
 DEFAULT_HOURS = 2.0
 DEFAULT_SEEDS = 4
@@ -33,8 +35,9 @@ class SearchOptions:
         hours: After so long no further run begins; each call of `search` has so long.
         num_candidates: No more candidates than so many; None for as many as time allows.
         engine: What does the arithmetic: `auto`, `native` or `torch`.
-        workers: Processes at once, one thread each; None for as many as there are cores.
+        workers: Runs at once, one thread each; None for as many as there are cores.
         seed: Decides what is proposed.
+        place: Where the runs are made.
 
     Raises:
         RunError: A number that makes no sense.
@@ -53,6 +56,7 @@ class SearchOptions:
     engine: EngineChoice = "auto"
     workers: int | None = None
     seed: int = 1
+    place: Place = Local
 
     def __post_init__(self) -> None:
         for name in ("max_params", "max_macs", "epochs", "num_seeds", "num_candidates", "workers"):

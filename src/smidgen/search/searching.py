@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from smidgen.cores import num_cores
@@ -12,19 +11,20 @@ from smidgen.errors import InterruptedRunError, SearchError
 from smidgen.files import locked
 from smidgen.network.layers import Dense, Flatten, GlobalAvgPool
 from smidgen.network.network import Network
-from smidgen.runs.record import RunRecord
-from smidgen.runs.store import RunFolder, RunStore
+from smidgen.runs.record import RunRecord, RunSpec
+from smidgen.runs.store import RunStore
 from smidgen.search.front import FrontRow, front_of
 from smidgen.search.journal import Journal
 from smidgen.search.ledger import Candidate, Ledger, Measured, rungs_of
 from smidgen.search.options import SearchOptions
 from smidgen.search.proposals import Proposer
 from smidgen.search.result import Counts, SearchResult, write_result
+from smidgen.training.events import Note
 from smidgen.training.interrupts import stop_on_signal
 from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, prepare
-from smidgen.work.jobs import Failed, Finished, Job, Message, Task
-from smidgen.work.local import RunPool
+from smidgen.training.loop import Run, TrainOptions, prepare
+from smidgen.work.jobs import Job, Outcome, Place, RunEvent, Shared
+from smidgen.work.queue import Planned, make_runs, teacher_specs
 
 _MOST_FAILURES = 3
 """So many runs in a row that fail without having diverged (a full disk, no memory) end it."""
@@ -45,25 +45,15 @@ class SearchStatus:
     seconds_left: float
 
 
-@dataclass(frozen=True, slots=True)
-class SearchListener:
-    """What is told how a search goes on; every function may be left out.
-
-    Args:
-        on_status: Called at the start and after every run that ended.
-        on_message: Called with what the processes tell of which run, in the order it comes.
-        on_note: Called with a line a person should read.
-    """
-
-    on_status: Callable[[SearchStatus], None] = lambda status: None
-    on_message: Callable[[Task, Message], None] = lambda task, message: None
-    on_note: Callable[[str], None] = lambda text: None
+SearchEvent = SearchStatus | Planned | RunEvent | Outcome | Note
+"""What a listener is told: where the search stands, at the start and after every run; teachers that
+are made first; what happens to each run and how it ended; lines that a person should read."""
 
 
 def search(
     dataset: Dataset,
     options: SearchOptions,
-    listener: SearchListener | None = None,
+    on_event: Callable[[SearchEvent], None] = lambda event: None,
     store: RunStore | None = None,
 ) -> SearchResult:
     """Look for the networks that reach most within a budget, on the validation images alone.
@@ -76,7 +66,7 @@ def search(
     Args:
         dataset: The images.
         options: What is asked for.
-        listener: Told how it goes on.
+        on_event: Told how it goes on.
         store: Where the runs are kept; `runs` in the study's folder if None.
 
     Raises:
@@ -86,20 +76,19 @@ def search(
         InterruptedRunError: SIGINT or SIGTERM came; all is kept, and what was found written.
         SmidgenError: As `train`, for what would stop every run.
     """
-    listener = listener or SearchListener()
     dataset = _without_test(dataset)
     store = store or RunStore(options.study / "runs")
     lock = options.study / ".lock"
     with locked(lock, wait=False, owner=f"The search `{options.study}`"):
-        first = _first_record(dataset, options, listener)
+        first = _first_record(dataset, options, on_event)
         asked = options.decisive(first.environment.engine, dataset.sha256)
-        searcher = _Searcher(dataset, options, first, asked, listener, store.root)
-        job = Job(dataset, store, TrainOptions("tune", first.environment.engine, threads=1))
-        cores = num_cores()
+        shared = Shared(store, {dataset.sha256: dataset})
+        workers = min(options.workers or num_cores(), num_cores())
+        _train_teachers(first.spec, shared, on_event, workers, options.place)
+        searcher = _Searcher(dataset, options, first, asked, on_event)
         with stop_on_signal() as stop:
-            pool = RunPool(job, searcher.take, min(options.workers or cores, cores))
-            for task, message in pool.run(stop):
-                searcher.hear(task, message)
+            for outcome in options.place(shared, workers).run(searcher.take, on_event, stop):
+                searcher.hear(outcome)
         status = searcher.status()
         result = write_result(
             options.study, status.front, status.counts, first.data.num_valid, asked
@@ -119,7 +108,9 @@ def search(
     return result
 
 
-def _first_record(dataset: Dataset, options: SearchOptions, listener: SearchListener) -> RunRecord:
+def _first_record(
+    dataset: Dataset, options: SearchOptions, on_event: Callable[[SearchEvent], None]
+) -> RunRecord:
     """Return the record of a run that is never made: which engine, how many images."""
     base = options.base
     if not options.mutates:  # any network that fits the images and their classes will do
@@ -127,8 +118,27 @@ def _first_record(dataset: Dataset, options: SearchOptions, listener: SearchList
         network = Network(layers, dataset.image_shape, dataset.num_classes)
         base = base.for_network(base.name, network)
     chosen = TrainOptions("tune", options.engine, threads=1)
-    record, _ = prepare(base, dataset, 1, chosen, Listener(on_note=listener.on_note))
+    listener = Listener(on_note=lambda text: on_event(Note(text)))
+    record, _ = prepare(base, dataset, 1, chosen, listener)
     return record
+
+
+def _train_teachers(
+    spec: RunSpec,
+    shared: Shared,
+    on_event: Callable[[SearchEvent], None],
+    workers: int,
+    place: Place,
+) -> None:
+    """Train the teachers that the store lacks; all candidates have the same."""
+    missing = [t for t in teacher_specs(spec) if shared.store.finished(t) is None]
+    jobs = [Job(teacher) for teacher in missing]
+    for outcome in make_runs(jobs, shared, on_event, workers, place) if jobs else ():
+        if outcome.run is None:
+            raise SearchError(
+                f"The teacher `{outcome.spec.recipe.name}` with seed {outcome.spec.seed} gave no "
+                f"run: {outcome.reason}"
+            )
 
 
 def _without_test(dataset: Dataset) -> Dataset:
@@ -149,10 +159,9 @@ class _Searcher:
         options: SearchOptions,
         first: RunRecord,
         asked: dict[str, Any],
-        listener: SearchListener,
-        runs: Path,
+        on_event: Callable[[SearchEvent], None],
     ) -> None:
-        self._options, self._listener, self._runs = options, listener, runs
+        self._options, self._on_event, self._spec = options, on_event, first.spec
         with_macs = options.max_macs is not None
         self._journal = Journal(options.study, 3 if with_macs else 2, asked)
         rungs = rungs_of(options.full_epochs, options.num_seeds)
@@ -161,19 +170,19 @@ class _Searcher:
             options, dataset.image_shape, dataset.num_classes, first.environment.engine
         )
         self._deadline = time.monotonic() + 3600.0 * options.hours
-        self._in_flight: dict[Task, int] = {}
+        self._in_flight: dict[str, int] = {}
         self._set_aside: set[int] = set()
         self._failures = 0
         for candidate in self._ledger.candidates:  # of which the journal ends before Optuna knew
             self._tell(candidate)
-        listener.on_status(self.status())
+        on_event(self.status())
 
-    def take(self) -> Task | None:
+    def take(self) -> Job | None:
         """Return the next run to make; None where there is none, or no time left."""
         if time.monotonic() >= self._deadline:
             return None
-        if (task := self._begun()) is not None:
-            return task
+        if (job := self._begun()) is not None:
+            return job
         may_propose = self._may_propose()
         promoted = self._ledger.promotable(closing=not may_propose and not self._in_flight)
         if promoted is not None:
@@ -188,25 +197,23 @@ class _Searcher:
             )
         return self._begun()
 
-    def hear(self, task: Task, message: Message) -> None:
-        """Take up what a process told."""
-        self._listener.on_message(task, message)
-        if not isinstance(message, Finished | Failed):
-            return
-        candidate = self._ledger.candidates[self._in_flight.pop(task)]
-        run = (task.recipe.epochs, task.seed)
-        match message:
-            case Finished():
-                self._failures = 0
-                candidate.measured[run] = self._measured(message.run)
-                self._journal.record(candidate.number, run, candidate.measured[run])
-            case Failed(diverged=True):
-                candidate.failure = message.reason
-                self._journal.record_failure(candidate.number, run, message.reason)
-            case Failed():
-                self._fail(candidate, message.reason)
+    def hear(self, outcome: Outcome) -> None:
+        """Take up how a run ended."""
+        self._on_event(outcome)
+        spec = outcome.spec
+        candidate = self._ledger.candidates[self._in_flight.pop(spec.identity)]
+        run = (spec.recipe.epochs, spec.seed)
+        if outcome.run is not None:
+            self._failures = 0
+            candidate.measured[run] = _measured(outcome.run)
+            self._journal.record(candidate.number, run, candidate.measured[run])
+        elif outcome.diverged:
+            candidate.failure = outcome.reason
+            self._journal.record_failure(candidate.number, run, outcome.reason)
+        else:
+            self._fail(candidate, outcome.reason)
         self._tell(candidate)
-        self._listener.on_status(self.status())
+        self._on_event(self.status())
 
     def status(self) -> SearchStatus:
         """Return where the search stands."""
@@ -223,25 +230,21 @@ class _Searcher:
         left = max(0.0, self._deadline - time.monotonic())
         return SearchStatus(counts, front_of(self._ledger), left)
 
-    def _begun(self) -> Task | None:
+    def _begun(self) -> Job | None:
         """Return a run of a candidate that was let to a step and has not finished it."""
         for candidate in self._ledger.candidates:
             if candidate.number in self._set_aside:
                 continue
-            for task in self._ledger.missing(candidate):
-                if task not in self._in_flight:
-                    self._in_flight[task] = candidate.number
-                    return task
+            for recipe, seed in self._ledger.missing(candidate):
+                spec = replace(self._spec, recipe=recipe, seed=seed)
+                if spec.identity not in self._in_flight:
+                    self._in_flight[spec.identity] = candidate.number
+                    return Job(spec)
         return None
 
     def _may_propose(self) -> bool:
         most = self._options.num_candidates
         return most is None or len(self._ledger.candidates) < most
-
-    def _measured(self, run: str) -> Measured:
-        record = RunFolder(self._runs / run).record()
-        last = record.epochs[-1]
-        return Measured(run, last.eval_loss, last.eval_accuracy, record.train_seconds)
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._set_aside.add(candidate.number)
@@ -251,9 +254,8 @@ class _Searcher:
                 f"{self._failures} runs in a row failed, the last one so: {reason} What was "
                 "finished is kept; the same command goes on from there."
             )
-        self._listener.on_note(
-            f"Candidate {candidate.number} is set aside until the search is started again: {reason}"
-        )
+        text = f"Candidate {candidate.number} is set aside until the search is started again"
+        self._on_event(Note(f"{text}: {reason}"))
 
     def _tell(self, candidate: Candidate) -> None:
         """Tell Optuna of a first step that is over."""
@@ -262,3 +264,9 @@ class _Searcher:
         elif (loss := candidate.loss(self._ledger.rungs[0])) is not None:
             values = [loss, *map(float, candidate.costs(self._ledger.with_macs))]
             self._journal.tell(candidate.number, values)
+
+
+def _measured(run: Run) -> Measured:
+    last = run.record.epochs[-1]
+    name = run.folder.name
+    return Measured(name, last.eval_loss, last.eval_accuracy, run.record.train_seconds)

@@ -1,4 +1,4 @@
-"""Runs to make in, messages out: a pool of processes that loses no run to the death of another.
+"""`Local`: runs made in processes of this machine; none is lost to the death of another.
 
 `concurrent.futures` gives up all that is left when one of its processes is killed, and
 `multiprocessing` waits for ever for one that dies before it has read its work
@@ -28,13 +28,20 @@ from typing import BinaryIO
 
 from smidgen.errors import RunError
 from smidgen.files import storage_errors
-from smidgen.training.interrupts import StopRequest
-from smidgen.work.jobs import Busy, Failed, Finished, Job, Message, Note, Task
+from smidgen.training.events import Began, EpochDone, Note
+from smidgen.work.jobs import (
+    MOST_RETRIES,
+    Busy,
+    Job,
+    Outcome,
+    RunEvent,
+    Shared,
+    Source,
+    with_traceback,
+)
 from smidgen.work.nameless import nameless_file, pack
 from smidgen.work.worker import Beat, Ready
 
-MOST_RETRIES = 3
-"""So often a run is tried again whose process died."""
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 1.0
 """A step of training ends well within this; then the process is killed, and no epoch is lost."""
@@ -42,6 +49,8 @@ _END_POLL_SECONDS = 0.005
 _PIPE_SECONDS = 5
 """A process that takes so long to read or write one message has stopped."""
 _MOST_WORDS_BYTES = 64 * 1024
+Message = Began | EpochDone | Note | Busy | Outcome | Beat | Ready
+"""What a process may say."""
 _START = "import json, sys; sys.path += json.loads(sys.argv.pop(1)); " + (
     "from smidgen.work.worker import spawn_main; spawn_main()"
 )
@@ -64,94 +73,100 @@ class Patience:
     step_seconds: float = 1800.0
 
 
-class RunPool:
-    """Makes runs on several processes, each one at a time.
+class Local:
+    """Makes runs in several processes, each one at a time.
 
     Args:
-        job: What the runs have in common; written once, for all processes.
-        take: Asked whenever a process is free: the next run to make, or None if there is none
-            now. After every message it is asked again.
-        num_workers: How many processes at once; fewer if the system cannot start so many.
+        shared: What the runs have in common; written once, for all processes.
+        workers: How many processes at once; fewer if the system cannot start so many.
         patience: When a process counts as hanging.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        take: Callable[[], Task | None],
-        num_workers: int,
-        patience: Patience | None = None,
-    ) -> None:
-        self._job = job
-        self._take_new = take
-        self._lost: deque[Task] = deque()
-        self._busy: deque[Task] = deque()
-        self._losses: Counter[Task] = Counter()
-        self._num_workers = num_workers
+    def __init__(self, shared: Shared, workers: int, patience: Patience | None = None) -> None:
+        self._shared = shared
+        self._num_workers = workers
         self._patience = patience or Patience()
+        self._lost: deque[Job] = deque()
+        self._busy: deque[Job] = deque()
+        self._losses: Counter[str] = Counter()
         self._workers: list[_Worker] = []
 
-    def run(self, should_stop: StopRequest) -> Iterator[tuple[Task, Message]]:
-        """Yield what the processes tell of which run, until all are made or it should stop.
+    def run(
+        self,
+        source: Source,
+        on_event: Callable[[RunEvent], None],
+        should_stop: Callable[[], bool],
+    ) -> Iterator[Outcome]:
+        """Make what a source gives; as `Executor.run`.
 
         Raises:
             RunError: Not one process can be started.
+            StorageError: There is no space for what the runs have in common.
         """
-        with _stopped_together(self._workers), _packed(self._job) as parcel:
-            try:
-                self._fill(parcel, should_stop)
-                while self._workers and not should_stop():
-                    yield from self._hear_all(should_stop)
-                    self._fill(parcel, should_stop)
-            finally:
-                _end_all(self._workers)
+        with _packed(self._shared) as parcel, _ended_together(self._workers):
+            self._fill(parcel, source, should_stop)
+            while self._workers and not should_stop():
+                for worker in self._speaking():
+                    yield from self._hear(worker, source, on_event, should_stop)
+                self._fill(parcel, source, should_stop)
 
-    def _hear_all(self, should_stop: StopRequest) -> Iterator[tuple[Task, Message]]:
+    def _speaking(self) -> "list[_Worker]":
+        """Wait a moment; return who has something to say, or has been silent for too long."""
         before = time.monotonic()
-        speaking = wait([worker.pipe for worker in self._workers], _POLL_SECONDS)
+        pipes = wait([worker.pipe for worker in self._workers], _POLL_SECONDS)
         waited = min(time.monotonic() - before, 1.0)  # we may have been stopped meanwhile
-        for worker in list(self._workers):
-            if worker.pipe in speaking:
-                yield from self._hear(worker, should_stop)
-            elif reason := worker.why_hanging(waited, self._patience):
-                worker.end(0.0)
-                yield from self._lose(worker, reason)
+        return [
+            worker
+            for worker in self._workers
+            if worker.pipe in pipes or worker.is_hanging(waited, self._patience)
+        ]
 
-    def _hear(self, worker: "_Worker", should_stop: StopRequest) -> Iterator[tuple[Task, Message]]:
-        try:
-            message: Message | Beat | Ready = worker.pipe.recv()
-        except (EOFError, OSError):
-            yield from self._lose(worker, worker.last_words())
-            return
-        worker.note_life(message)
-        match message:
+    def _hear(
+        self,
+        worker: "_Worker",
+        source: Source,
+        on_event: Callable[[RunEvent], None],
+        should_stop: Callable[[], bool],
+    ) -> Iterator[Outcome]:
+        job = worker.job
+        match worker.hear():
             case Beat():
-                return
-            case Ready():
-                if not worker.give(worker.task):
-                    yield from self._lose(worker, worker.last_words())
-                return
-            case Busy():
-                self._busy.append(worker.task)
-        yield worker.task, message  # first, for it may decide what is next
-        if isinstance(message, Finished | Failed | Busy) and not should_stop():
-            self._next(worker)
+                pass
+            case Ready() if worker.give(job):
+                pass
+            case None | Ready():
+                yield from self._lose(worker, on_event)
+            case Outcome() as outcome:
+                yield outcome  # first, for it may decide what is next
+                if not should_stop():
+                    self._next(worker, source)
+            case Busy() as event:
+                self._busy.append(job)
+                on_event(RunEvent(job.spec, event))
+                if not should_stop():
+                    self._next(worker, source)
+            case event:
+                on_event(RunEvent(job.spec, event))
 
-    def _lose(self, worker: "_Worker", reason: str) -> Iterator[tuple[Task, Message]]:
+    def _lose(self, worker: "_Worker", on_event: Callable[[RunEvent], None]) -> Iterator[Outcome]:
         """Go on without a dead process; its run is tried again, or has failed once too often."""
-        task = worker.task
+        job, reason = worker.job, worker.last_words()
         self._workers.remove(worker)
         if worker.cannot_start:
-            self._lost.appendleft(task)
+            self._lost.appendleft(job)
             self._do_with_fewer(reason)
             return
-        self._losses[task] += 1
-        if self._losses[task] <= MOST_RETRIES:
-            self._lost.append(task)
+        self._losses[job.spec.identity] += 1
+        losses = self._losses[job.spec.identity]
+        if losses <= MOST_RETRIES:
+            self._lost.append(job)
             stop = "" if reason.endswith("?") else "."
-            yield task, Note(task.seed, f"{reason}{stop} It is tried again.")
-        else:
-            yield task, Failed(task.seed, f"{reason} ({self._losses[task]} times)")
+            on_event(RunEvent(job.spec, Note(f"{reason}{stop} It is tried again.")))
+            return
+        outcome = Outcome(job.spec, reason=f"{reason} ({losses} times)")
+        if worker.words:
+            outcome = with_traceback(outcome, worker.words, self._shared.store)
+        yield outcome
 
     def _do_with_fewer(self, reason: str) -> None:
         """Start no more processes than stand: one could not start, as no further one could."""
@@ -159,30 +174,30 @@ class RunPool:
         if not self._workers:
             raise RunError(f"Cannot start a process to train in: {reason.rstrip('.')}.")
 
-    def _take(self) -> Task | None:
+    def _take(self, source: Source) -> Job | None:
         if self._lost:
             return self._lost.popleft()
-        task = self._take_new()
-        return self._busy.popleft() if task is None and self._busy else task
+        job = source()
+        return self._busy.popleft() if job is None and self._busy else job
 
-    def _next(self, worker: "_Worker") -> None:
-        task = self._take()
-        if task is not None:
-            if worker.give(task):
+    def _next(self, worker: "_Worker", source: Source) -> None:
+        job = self._take(source)
+        if job is not None:
+            if worker.give(job):
                 return
-            self._lost.append(task)
+            self._lost.append(job)
         self._workers.remove(worker)
         worker.dismiss()
 
-    def _fill(self, parcel: BinaryIO, should_stop: StopRequest) -> None:
+    def _fill(self, parcel: BinaryIO, source: Source, should_stop: Callable[[], bool]) -> None:
         while len(self._workers) < self._num_workers and not should_stop():
-            task = self._take()
-            if task is None:
+            job = self._take(source)
+            if job is None:
                 return
             try:
-                self._workers.append(_Worker(self._job, parcel, task))
+                self._workers.append(_Worker(parcel, job))
             except OSError as error:
-                self._lost.appendleft(task)
+                self._lost.appendleft(job)
                 self._do_with_fewer(error.strerror or str(error))
 
 
@@ -193,10 +208,10 @@ class _Worker:
         OSError: The system starts no process.
     """
 
-    def __init__(self, job: Job, parcel: BinaryIO, task: Task) -> None:
-        del job  # which is in the parcel
-        self.task = task
-        self._is_ready = self._hangs = False
+    def __init__(self, parcel: BinaryIO, job: Job) -> None:
+        self.job = job
+        self.words = ""
+        self._is_ready, self._why_hanging = False, ""
         self._silent, self._idle, self._progress = 0.0, 0.0, -1
         ours, theirs = socket.socketpair()
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
@@ -225,39 +240,44 @@ class _Worker:
     @property
     def cannot_start(self) -> bool:
         """Whether it ended by itself, or hung, before it could be given work."""
-        return not self._is_ready and (self._hangs or self._process.returncode >= 0)
+        return not self._is_ready and (bool(self._why_hanging) or self._process.returncode >= 0)
 
-    def give(self, task: Task) -> bool:
+    def give(self, job: Job) -> bool:
         """Hand out a run to make; False if the process is dead."""
         try:
-            self.pipe.send(task)
+            self.pipe.send(job)
         except OSError:
             return False
-        self.task = task
+        self.job = job
         return True
 
-    def note_life(self, message: Message | Beat | Ready) -> None:
-        """Take up a sign of life."""
+    def hear(self) -> Message | None:
+        """Return what the process says; None if it is dead or hangs."""
+        if self._why_hanging:
+            return None
+        try:
+            message: Message = self.pipe.recv()
+        except (EOFError, OSError):
+            return None
         self._silent = 0.0
         if not isinstance(message, Beat):
             self._idle = 0.0
             self._is_ready = True
         elif message.progress != self._progress:
             self._idle, self._progress = 0.0, message.progress
+        return message
 
-    def why_hanging(self, waited: float, patience: Patience) -> str:
-        """Count seconds without a word and return what is wrong if they were too many, else ""."""
+    def is_hanging(self, waited: float, patience: Patience) -> bool:
+        """Count seconds without a word; whether they were too many."""
         self._silent += waited
         self._idle += waited
-        reason = ""
         if not self._is_ready and self._idle > patience.start_seconds:
-            reason = f"its process did not start within {patience.start_seconds:g} seconds"
+            self._why_hanging = f"did not start within {patience.start_seconds:g} seconds"
         elif self._silent > patience.silent_seconds:
-            reason = f"its process gave no sign of life for {patience.silent_seconds:g} seconds"
+            self._why_hanging = f"gave no sign of life for {patience.silent_seconds:g} seconds"
         elif self._idle > patience.step_seconds:
-            reason = f"its process made no step for {patience.step_seconds:g} seconds"
-        self._hangs = bool(reason)
-        return reason
+            self._why_hanging = f"made no step for {patience.step_seconds:g} seconds"
+        return bool(self._why_hanging)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and those it started, if it is still there."""
@@ -281,38 +301,45 @@ class _Worker:
         self._stderr.close()
 
     def last_words(self) -> str:
-        """Say how the process ended; waits for it."""
-        deadline = time.monotonic() + _STOP_SECONDS
+        """Say how the process ended, for which it is waited, or what it was ended for."""
+        deadline = time.monotonic() + (0.0 if self._why_hanging else _STOP_SECONDS)
         while not self._has_ended() and time.monotonic() < deadline:
             time.sleep(_END_POLL_SECONDS)
-        words = self._last_line()
+        self.words = self._written()
         self.end(0.0)
+        if self._why_hanging:
+            return f"its process {self._why_hanging}"
         code = self._process.returncode
         number = -code if code < 0 else code - 128  # as shells, and we, say it
         if number in set(signal.Signals):
             name = signal.Signals(number).name
             return f"its process was killed by {name}; was there enough memory?"
-        return f"its process ended with exit code {code}{words and f': {words}'}"
+        lines = [line.strip() for line in self.words.splitlines() if line.strip()]
+        return f"its process ended with exit code {code}{f': {lines[-1]}' if lines else ''}"
 
     def _has_ended(self) -> bool:
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._process.pid, flags) is not None
 
-    def _last_line(self) -> str:
+    def _written(self) -> str:
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _MOST_WORDS_BYTES))
-        lines = self._stderr.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return self._stderr.read().decode(errors="replace")
 
 
-def _end_all(workers: list[_Worker]) -> None:
-    """Stop all in good order, those that do not stop at once by force."""
-    for worker in workers:
-        worker.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_SECONDS
-    for worker in workers:
-        worker.end(deadline)
-    workers.clear()
+@contextlib.contextmanager
+def _ended_together(workers: list[_Worker]) -> Iterator[None]:
+    """Stop all at the end, in good order first and then by force; let Ctrl-Z stop them, too."""
+    try:
+        with _stopped_together(workers):
+            yield
+    finally:
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for worker in workers:
+            worker.end(deadline)
+        workers.clear()
 
 
 def _places() -> list[str]:
@@ -327,10 +354,10 @@ def _places() -> list[str]:
 
 
 @contextlib.contextmanager
-def _packed(job: Job) -> Iterator[BinaryIO]:
-    """Hold the parcel of a job; raises StorageError if there is no space for it."""
+def _packed(shared: Shared) -> Iterator[BinaryIO]:
+    """Hold the parcel of what is shared; raises StorageError if there is no space for it."""
     with storage_errors(Path(tempfile.gettempdir())):
-        parcel = pack(job)
+        parcel = pack(shared)
     with parcel:
         yield parcel
 

@@ -13,10 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from smidgen.work.jobs import Message
+from typing import Any
 
 BEAT_SECONDS = 1.0
 _LAST_SECONDS = 1.0
@@ -38,7 +35,7 @@ class Ready:
 def spawn_main() -> None:
     """Make run after run, until None comes or the parent is gone.
 
-    The arguments are numbers of open files: the job's parcel, and the pipe to the parent.
+    The arguments are numbers of open files: what is shared, and the pipe to the parent.
     """
     faulthandler.enable()
     parcel, pipe = (int(text) for text in sys.argv[1:3])
@@ -46,14 +43,18 @@ def spawn_main() -> None:
     os.set_inheritable(pipe, False)
     parent = _Parent(Connection(pipe))
     from smidgen.errors import InterruptedRunError
-    from smidgen.work.jobs import train_task
+    from smidgen.work.inline import BUSY_SECONDS
+    from smidgen.work.jobs import Busy, run_one
     from smidgen.work.nameless import unpack
 
-    job = unpack(parcel)
+    shared = unpack(parcel)
     parent.tell(Ready())
     try:
-        while (task := parent.tasks.get()) is not None:
-            parent.tell(train_task(job, task, parent.tell, parent.step))
+        while (job := parent.jobs.get()) is not None:
+            outcome = run_one(job, shared, parent.tell, parent.step)
+            if isinstance(outcome, Busy):
+                time.sleep(BUSY_SECONDS)  # before it is handed out again
+            parent.tell(outcome)
     except OSError:
         sys.exit(1)  # nobody is left to listen
     except InterruptedRunError as error:
@@ -64,13 +65,13 @@ class _Parent:
     """The pipe to the parent, and the two threads that serve it."""
 
     def __init__(self, pipe: Connection) -> None:
-        self.tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._pipe, self._one_at_a_time = pipe, threading.Lock()
         self._progress = 0
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def tell(self, message: "Message | Beat | Ready") -> None:
+    def tell(self, message: object) -> None:
         """Send a message; raises OSError if the parent is gone."""
         self._progress += 1
         self._send(message)
@@ -86,7 +87,7 @@ class _Parent:
     def _listen(self) -> None:
         try:
             while True:
-                self.tasks.put(self._pipe.recv())
+                self.jobs.put(self._pipe.recv())
         except (EOFError, OSError):
             _end_group()
 
