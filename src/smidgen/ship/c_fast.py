@@ -148,7 +148,8 @@ class _Printer:
             lines.append(array_text("int32_t", f"NAME_halves{n}", part.bias))
         start = str(half) if is_half else f"NAME_halves{n}[c]"
         taps = [
-            f"p[{(y * row['width'] + x) * row['channels']}] * w[{y * row['kernel_x'] + x}]"
+            f"        NAME_STEP(a, p[{(y * row['width'] + x) * row['channels']}], w, "
+            f"{y * row['kernel_x'] + x})"
             for y in range(row["kernel_y"])
             for x in range(row["kernel_x"])
         ]
@@ -156,8 +157,11 @@ class _Printer:
             f"static inline void NAME_gather{n}(NAME_wide *d, const {kind} *p) {{",
             f"    const int8_t *w = NAME_depthwise{n};",
             "    int c;",
-            f"    for (c = 0; c < {row['channels']}; c++, p++, w += {spatial})",
-            f"        *d++ = (NAME_wide)(({start} + {' + '.join(taps)}) >> {part.shift});",
+            f"    for (c = 0; c < {row['channels']}; c++, p++, w += {spatial}) {{",
+            f"        int32_t a = {start};",
+            *taps,
+            f"        *d++ = (NAME_wide)(a >> {part.shift});",
+            "    }",
             "}",
         ]
         if row["padded"]:
@@ -242,13 +246,18 @@ class _Printer:
             )
         whole, rest = divmod(row["outputs"], _OUTPUTS)
         if whole > 1:
-            body.append(f"for (o = 0; o < {4 * whole}; o += 4) {{")
+            body.append(f"for (o = 0; o < {_OUTPUTS * whole}; o += {_OUTPUTS}) {{")
             body += ["    " + line for line in self.block(_OUTPUTS)]
             body.append("}")
         elif whole:
             body += ["o = 0;", "{", *("    " + line for line in self.block(_OUTPUTS)), "}"]
         if rest:
-            body += [f"o = {4 * whole};", "{", *("    " + line for line in self.block(rest)), "}"]
+            body += [
+                f"o = {_OUTPUTS * whole};",
+                "{",
+                *("    " + line for line in self.block(rest)),
+                "}",
+            ]
         lines += ["            " + line for line in body]
         lines += ["        }", "    (void)image, (void)scores, (void)i, (void)j;", "}", ""]
         return lines
@@ -324,7 +333,7 @@ class _Printer:
             base = f"p + (i * {row['width']} + j) * {row['step'] * channels}"
         kind = "WIDES" if row["separable"] else "PIXELS" if row["image"] else "CELLS"
         pointer = "NAME_wide" if row["separable"] else "uint8_t" if row["image"] else "int8_t"
-        lines += [f"const {pointer} *x = {base};", "const int8_t *v = w;"]
+        lines += [f"const {pointer} *x = {base};", "const int8_t *v = w;", "NAME_HERE(v)"]
         runs = self.runs()
         straight = len(runs) == 1 and len(runs[0]) <= _MOST_STRAIGHT
         if straight:
@@ -359,10 +368,10 @@ class _Printer:
                 what = f"NAME_{kind}(x + {four[0]})"
             else:
                 what = f"NAME_APART({', '.join(f'x[{tap}]' for tap in four)})"
-            lines.append(f"NAME_QUAD{count}({what}, v + {at})")
+            lines.append(f"NAME_QUAD{count}({what}, v, {at})")
             at += 4 * count
         for tap in taps[len(taps) // 4 * 4 :]:
-            lines.append(f"NAME_TAP{count}(x[{tap}], v + {at}, 1)")
+            lines.append(f"NAME_TAP{count}(x[{tap}], v, {at}, 1)")
             at += count
         return lines
 
@@ -372,9 +381,9 @@ class _Printer:
         if quads:
             lines += [
                 f"const int8_t *end = v + {4 * quads * count};",
-                f"for (; v < end; x += 4, v += {4 * count}) NAME_QUAD{count}(NAME_{kind}(x), v)",
+                f"for (; v < end; x += 4, v += {4 * count}) NAME_QUAD{count}(NAME_{kind}(x), v, 0)",
             ]
-        lines += [f"NAME_TAP{count}(x[{k}], v + {k * count}, 1)" for k in range(rest)]
+        lines += [f"NAME_TAP{count}(x[{k}], v, {k * count}, 1)" for k in range(rest)]
         if rest:
             lines.append(f"x += {rest}, v += {rest * count};")
         return lines

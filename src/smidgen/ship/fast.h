@@ -1,6 +1,12 @@
 /* The fast form: every stage is written out with its own sizes. Up to four outputs at a time (a0 to
    a3) share what is loaded. Where the core has SMLAD (Cortex-M4, M7, M33), four taps are two of
    them. All of it is integers, so both give the same bits. */
+#if defined(__GNUC__) && defined(__thumb__) && !defined(__thumb2__)
+/* Keeps weights from being loaded ahead of a loop, into registers that there are not. */
+#define NAME_HERE(pointer) __asm__ volatile("" : "+r"(pointer) : : "memory");
+#else
+#define NAME_HERE(pointer)
+#endif
 #if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
 typedef int16_t NAME_wide;
 static inline uint32_t NAME_word(const void *p) {
@@ -32,14 +38,20 @@ static inline uint32_t NAME_pair(int32_t low, int32_t high) {
 #define NAME_MAC(a, w) \
     a = NAME_smlad(odd, NAME_sxtb16_odd(NAME_word(w)), \
                    NAME_smlad(even, NAME_sxtb16_even(NAME_word(w)), a));
-#define NAME_QUAD1(x, w) { const uint32_t x; NAME_MAC(a0, w) }
-#define NAME_QUAD2(x, w) { const uint32_t x; NAME_MAC(a0, w) NAME_MAC(a1, (w) + 4) }
-#define NAME_QUAD3(x, w) \
-    { const uint32_t x; NAME_MAC(a0, w) NAME_MAC(a1, (w) + 4) NAME_MAC(a2, (w) + 8) }
-#define NAME_QUAD4(x, w)                                                                  \
-    {                                                                                     \
-        const uint32_t x;                                                                 \
-        NAME_MAC(a0, w) NAME_MAC(a1, (w) + 4) NAME_MAC(a2, (w) + 8) NAME_MAC(a3, (w) + 12) \
+#define NAME_QUAD1(x, w, at) { const uint32_t x; NAME_MAC(a0, (w) + at) }
+#define NAME_QUAD2(x, w, at) \
+    { const uint32_t x; NAME_MAC(a0, (w) + at) NAME_MAC(a1, (w) + at + 4) }
+#define NAME_QUAD3(x, w, at)                                    \
+    {                                                           \
+        const uint32_t x;                                       \
+        NAME_MAC(a0, (w) + at) NAME_MAC(a1, (w) + at + 4)       \
+        NAME_MAC(a2, (w) + at + 8)                              \
+    }
+#define NAME_QUAD4(x, w, at)                                    \
+    {                                                           \
+        const uint32_t x;                                       \
+        NAME_MAC(a0, (w) + at) NAME_MAC(a1, (w) + at + 4)       \
+        NAME_MAC(a2, (w) + at + 8) NAME_MAC(a3, (w) + at + 12)  \
     }
 #else
 typedef int32_t NAME_wide;
@@ -47,23 +59,41 @@ typedef int32_t NAME_wide;
 #define NAME_PIXELS(p) (p)[0], (p)[1], (p)[2], (p)[3]
 #define NAME_WIDES(p) (p)[0], (p)[2], (p)[1], (p)[3]
 #define NAME_APART(x0, x1, x2, x3) x0, x1, x2, x3
-#define NAME_QUAD1(x, w) NAME_EACH(NAME_TAP1, w, x)
-#define NAME_QUAD2(x, w) NAME_EACH(NAME_TAP2, w, x)
-#define NAME_QUAD3(x, w) NAME_EACH(NAME_TAP3, w, x)
-#define NAME_QUAD4(x, w) NAME_EACH(NAME_TAP4, w, x)
-#define NAME_EACH(tap, w, ...) NAME_EACH_(tap, w, __VA_ARGS__)
-#define NAME_EACH_(tap, w, x0, x1, x2, x3) \
-    { tap(x0, w, 4) tap(x1, (w) + 1, 4) tap(x2, (w) + 2, 4) tap(x3, (w) + 3, 4) }
+#define NAME_QUAD1(x, w, at) NAME_EACH(NAME_TAP1, w, at, x)
+#define NAME_QUAD2(x, w, at) NAME_EACH(NAME_TAP2, w, at, x)
+#define NAME_QUAD3(x, w, at) NAME_EACH(NAME_TAP3, w, at, x)
+#define NAME_QUAD4(x, w, at) NAME_EACH(NAME_TAP4, w, at, x)
+#define NAME_EACH(tap, w, at, ...) NAME_EACH_(tap, w, at, __VA_ARGS__)
+#define NAME_EACH_(tap, w, at, x0, x1, x2, x3) \
+    { tap(x0, w, at, 4) tap(x1, w, at + 1, 4) tap(x2, w, at + 2, 4) tap(x3, w, at + 3, 4) }
 #endif
-#define NAME_TAP1(x, w, n) { const int32_t x_ = x; a0 += x_ * (w)[0]; }
-#define NAME_TAP2(x, w, n) { const int32_t x_ = x; a0 += x_ * (w)[0]; a1 += x_ * (w)[n]; }
-#define NAME_TAP3(x, w, n) \
-    { const int32_t x_ = x; a0 += x_ * (w)[0]; a1 += x_ * (w)[n]; a2 += x_ * (w)[2 * n]; }
-#define NAME_TAP4(x, w, n)                                                              \
-    {                                                                                   \
-        const int32_t x_ = x;                                                           \
-        a0 += x_ * (w)[0]; a1 += x_ * (w)[n]; a2 += x_ * (w)[2 * n]; a3 += x_ * (w)[3 * n]; \
+#define NAME_TAP1(x, w, at, n) { const int32_t x_ = x; NAME_STEP(a0, x_, w, at) }
+#define NAME_TAP2(x, w, at, n) \
+    { const int32_t x_ = x; NAME_STEP(a0, x_, w, at) NAME_STEP(a1, x_, w, at + n) }
+#define NAME_TAP3(x, w, at, n)                                        \
+    {                                                                 \
+        const int32_t x_ = x;                                         \
+        NAME_STEP(a0, x_, w, at) NAME_STEP(a1, x_, w, at + n)         \
+        NAME_STEP(a2, x_, w, at + 2 * n)                              \
     }
+#define NAME_TAP4(x, w, at, n)                                        \
+    {                                                                 \
+        const int32_t x_ = x;                                         \
+        NAME_STEP(a0, x_, w, at) NAME_STEP(a1, x_, w, at + n)         \
+        NAME_STEP(a2, x_, w, at + 2 * n) NAME_STEP(a3, x_, w, at + 3 * n) \
+    }
+#if defined(__GNUC__) && defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__)
+/* Cortex-M0: four instructions; left alone, gcc keeps more in registers than there are. */
+#define NAME_STEP(a, x, w, at)                                                         \
+    {                                                                                  \
+        int32_t step_;                                                                 \
+        __asm__(".syntax unified\nmovs %1, %4\nldrsb %1, [%3, %1]\nmuls %1, %2, %1\n"  \
+                "adds %0, %0, %1"                                                      \
+                : "+l"(a), "=&l"(step_) : "l"((int32_t)(x)), "l"(w), "i"(at) : "cc");             \
+    }
+#else
+#define NAME_STEP(a, x, w, at) a += x * (w)[at];
+#endif
 
 /* From a sum to t; q: factor above 0, factor below 0, bias, shift. */
 static inline int32_t NAME_activated(int32_t a, int shift_a, const int32_t *q) {
