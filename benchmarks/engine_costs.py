@@ -13,8 +13,9 @@ import resource
 import tempfile
 from pathlib import Path
 
-from smidgen.engines.native.build import CompileOptions, compile_library, lanes_of_host
+from smidgen.engines.native.build import CompileOptions, compile_library
 from smidgen.engines.native.codegen import generate
+from smidgen.engines.native.toolchain import lanes_of_host
 from smidgen.recipes.catalogue import RECIPES
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "engine_costs.json"

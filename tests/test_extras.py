@@ -3,10 +3,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
 
+import smidgen
 from smidgen.errors import MissingPackageError
 from smidgen.extras import require
 
@@ -98,6 +101,41 @@ def test_advice_to_install_names_packages_of_the_extras() -> None:
     assert advised <= known
 
 
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Return the packages that requirements bring, those that are installed followed further."""
+    seen: set[str] = set()
+    queue = [name.lower() for name in names_of([*requirements])]
+    while queue:
+        name = queue.pop()
+        seen.add(name)
+        try:
+            wanted = requires(name) or []
+        except PackageNotFoundError:
+            continue
+        plain = names_of([each for each in wanted if "extra ==" not in each])
+        queue += [other.lower() for other in plain if other.lower() not in seen]
+    return seen
+
+
+@pytest.mark.parametrize("extra", sorted(EXTRAS.keys() - {"all", "dev", "torch"}))
+def test_no_extra_touches_torch(extra: str) -> None:
+    """Neither torch nor what would change its build comes with any extra but its own."""
+    brought = closure([*PROJECT["dependencies"], *EXTRAS[extra]])
+
+    assert {"numpy", *(name.lower() for name in names_of(EXTRAS[extra]))} <= brought
+    assert not brought & {"torch", "torchvision", "triton"}
+
+
+def test_names_that_need_torch_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tab shows the library, and what cannot be had here is one line."""
+    monkeypatch.setattr("smidgen.extras.find_spec", lambda _: None)
+
+    assert {"Network", "train", "to_torch", "__version__"} <= set(dir(smidgen))
+    assert "Any" not in dir(smidgen)
+    with pytest.raises(MissingPackageError, match=r"`smidgen\.to_torch` needs torch\. Install"):
+        smidgen.to_torch  # noqa: B018
+
+
 def test_the_core_trains_proves_and_tells(core: Core) -> None:
     """Without PyTorch and every extra a network is trained, proven, measured and written up."""
     for words in (
@@ -105,10 +143,7 @@ def test_the_core_trains_proves_and_tells(core: Core) -> None:
         ("prove", "smidgen/quick", *TINY, "--seeds", "2", "--workers", "1"),
         ("eval", "last"),
         ("check", "last", "--max-params", "10000"),
-        ("inspect", "last"),
         ("report", "last", "--md", "text.md"),
-        ("compare", "last", "last"),
-        ("runs",),
     ):
         code, out, err = core.run(*words)
         assert (code, "Traceback" in err) == (0, False), (words, err)

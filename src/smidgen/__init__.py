@@ -87,7 +87,15 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'smidgen' has no attribute {name!r}")
+    if name in ("to_torch", "from_torch"):
+        from smidgen.extras import require
+
+        require(f"`smidgen.{name}` needs", "torch")
     return getattr(import_module(f"smidgen.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def _version() -> str:

@@ -53,5 +53,5 @@ def at_home(text: str) -> str:
 
 
 def is_python_target(text: str) -> bool:
-    """Return whether a command's target means a Python file."""
-    return text.endswith(".py") or ".py:" in text
+    """Return whether a command's target means a Python file or a notebook."""
+    return text.endswith((".py", ".ipynb")) or ".py:" in text or ".ipynb:" in text

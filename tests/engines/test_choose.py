@@ -39,7 +39,7 @@ def test_auto_asks_the_native_engine(
     expected: tuple[str, str],
 ) -> None:
     """On the CPU the native engine runs what it can, and its reason is passed on if it cannot."""
-    monkeypatch.setattr(obstacles, "obstacle_to", lambda recipe: obstacle)
+    monkeypatch.setattr(obstacles, "obstacle_to", lambda recipe, builds: obstacle)
 
     assert choose_engine(tiny_recipe, "auto", "cpu") == expected
 

@@ -38,6 +38,14 @@ class Net(nn.Module):
 """
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give back what a child process changes for itself."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+
+
 def _file(folder: Path, text: str, name: str = "net.py") -> Path:
     path = folder / name
     path.write_text(text)
@@ -97,7 +105,7 @@ def test_names_are_no_python_targets(text: str):
     assert not is_python_target(text)
 
 
-def test_reads_a_model_with_its_weights(tmp_path: Path):
+def test_reads_a_model_with_its_weights(alone: None, tmp_path: Path):
     """A class in a file becomes a network with named weights and hashes, twice the same."""
     path = _file(
         tmp_path, _MODEL + "\nprint('garbage' * 9999)\nimport sys; sys.stderr.write('x')\n"
@@ -115,10 +123,10 @@ def test_reads_a_model_with_its_weights(tmp_path: Path):
     assert len(model.source_sha256) == len(model.weights_sha256) == 64
     assert model.weights_sha256 == weights_sha256(model.weights)
     torch.manual_seed(1)
-    made, name = make_module(parse_target(f"{path}:Net(6, rate=0.2)"))
-    weight = next(made.parameters()).detach().numpy()
+    made = make_module(parse_target(f"{path}:Net(6, rate=0.2)"))
+    weight = next(made.module.parameters()).detach().numpy()
     np.testing.assert_array_equal(model.weights["conv1.weight"], weight)
-    assert name == "Net"
+    assert made.name == "Net"
 
 
 def test_what_is_no_network_is_watched(tmp_path: Path):
@@ -137,58 +145,88 @@ def test_what_is_no_network_is_watched(tmp_path: Path):
 
 DEADLY = {
     "segfault": (
-        "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
         "crashed Python (SIGSEGV).",
     ),
-    "abort": ("import os\nos.abort()", "crashed Python (SIGABRT)."),
+    "abort": ("import os; os.abort()", "crashed Python (SIGABRT)."),
     "killed": (
-        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
         "crashed Python (SIGKILL, perhaps for want of memory).",
     ),
     "hard exit": (
-        "import os\nos._exit(3)",
+        "import os; os._exit(3)",
         f"ended Python with exit code 3 before it gave a model. {_MAIN}",
     ),
     "exit": (
-        "import sys\n\nsys.exit('done')",
+        "import sys; sys.exit('done')",
         f"ends Python itself (`sys.exit`) (line 3). {_MAIN}",
     ),
-    "interrupt": ("raise KeyboardInterrupt", "fails: KeyboardInterrupt (line 1)."),
+    "interrupt": ("raise KeyboardInterrupt", "fails: KeyboardInterrupt (line 3)."),
     "memory": (
         "hoard = [bytearray(2**26) for _ in range(99)]",
         "needs more than 0.25 GiB of memory. Raise `--memory-limit` if that is meant.",
-    ),
-    "syntax": ("class Net:\n  x = = 3", "is no valid Python: invalid syntax (line 2)."),
-    "null byte": ("x = 1\0", "is no valid Python: source code string cannot contain null bytes."),
-    "error": (
-        "def f():\n    1 / 0\nf()",
-        "fails when it is run: ZeroDivisionError: division by zero (line 2).",
-    ),
-    "import": (
-        "import nump",
-        "fails when it is run: ModuleNotFoundError: No module named 'nump' (line 1).",
-    ),
-    "stand-in": (
-        "from torchvision import models\nnet = models.resnet18()",
-        "fails when it is run: ImportError: `torchvision.models.resnet18` is used, and "
-        "`torchvision` is not installed here (line 2).",
     ),
 }
 
 
 @pytest.mark.parametrize("case", DEADLY)
-def test_whatever_a_file_does_is_one_line(case: str, tmp_path: Path):
-    """Crashes, exits, errors and hoarding end in one clear line, and the parent lives."""
-    text, message = DEADLY[case]
-    path = _file(tmp_path, text)
+def test_whatever_a_model_does_is_one_line(case: str, tmp_path: Path):
+    """Crashes, exits and hoarding end in one clear line, and the parent lives."""
+    code, message = DEADLY[case]
+    path = _file(tmp_path, f"class Net:\n    def __init__(self):\n        {code}\n")
 
     with pytest.raises(NetworkError) as caught:
         read_python_file(f"{path}:Net", limits=Limits(memory_bytes=2**28))
 
-    shown = (
-        "net.py" if case in ("syntax", "null byte", "error", "import", "stand-in") else "net.py:Net"
-    )
-    assert str(caught.value) == f"`{shown}` {message}"
+    assert str(caught.value) == f"`net.py:Net` {message}"
+
+
+WRONG = {
+    "syntax": ("class Net:\n  x = = 3", "`net.py` is no valid Python: invalid syntax (line 2)."),
+    "null byte": (
+        "x = 1\0",
+        "`net.py` is no valid Python: source code string cannot contain null bytes.",
+    ),
+    "error": (
+        "def f():\n    1 / 0\ndef Net():\n    f()",
+        "`Net()` fails: ZeroDivisionError: division by zero (line 2).",
+    ),
+    "import": (
+        "from json import nothing\ndef Net():\n    return nothing()",
+        "`Net()` fails: ImportError: cannot import name 'nothing' from 'json' "
+        f"({json.__file__}) (line 1).",
+    ),
+    "stand-in": (
+        "from torchvision import models\ndef Net():\n    return models.resnet18()",
+        "`Net()` fails: ImportError: `torchvision.models.resnet18` is used, and `torchvision` is "
+        "not installed here (line 3).",
+    ),
+    "base": (
+        "from lightning import Module\nclass Net(Module):\n    pass",
+        "`Net` fails: ImportError: `lightning.Module` is a base, and `lightning` is not installed "
+        "here (line 2).",
+    ),
+    "keras": (
+        "from tensorflow.keras import models\nmodel = models.Sequential([])",
+        "`net.py` holds a Keras model; smidgen reads PyTorch modules from files.",
+    ),
+    "numbered": (
+        "class Net:\n    pass\n" * 2,
+        "There is no `Net@3`: `net.py` defines `Net` 2 times.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_stops_a_model_is_said(case: str, alone: None, tmp_path: Path):
+    """Whatever is wrong with the file or its model is one line with its place."""
+    text, message = WRONG[case]
+    name = {"keras": "", "numbered": ":Net@3"}.get(case, ":Net")
+
+    with pytest.raises(NetworkError) as caught:
+        make_module(parse_target(f"{_file(tmp_path, text)}{name}"))
+
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -223,19 +261,20 @@ def test_endless_files_are_ended(tmp_path: Path):
     """A file that never ends, and the processes it starts, end with the time limit."""
     text = """
 import os, time
-os.fork()
-while True:
-    with open(__file__ + ".beat", "a") as file:
-        file.write("x")
-    time.sleep(0.01)
+def Net():
+    os.fork()
+    while True:
+        with open(__file__ + ".beat", "a") as file:
+            file.write("x")
+        time.sleep(0.01)
 """
     path = _file(tmp_path, text)
     beat = tmp_path / "net.py.beat"
 
     with pytest.raises(NetworkError) as caught:
-        read_python_file(f"{path}", limits=Limits(seconds=2.0))
+        read_python_file(f"{path}:Net", limits=Limits(seconds=2.0))
 
-    assert str(caught.value) == f"`net.py` did not end within 2 s. {_MAIN}"
+    assert str(caught.value) == f"`net.py:Net` did not end within 2 s. {_MAIN}"
     size = beat.stat().st_size if beat.exists() else 0
     time.sleep(0.2)
     assert (beat.stat().st_size if beat.exists() else 0) == size
@@ -243,12 +282,13 @@ while True:
 
 def test_threads_and_exit_handlers_do_not_hold_the_answer(tmp_path: Path):
     """A model is read though the file leaves a thread and a sleeping exit handler behind."""
-    extra = """
-import atexit, threading, time
-threading.Thread(target=time.sleep, args=(999,)).start()
-atexit.register(time.sleep, 999)
-"""
-    path = _file(tmp_path, _MODEL + extra)
+    first = "        super().__init__()\n"
+    extra = (
+        "        import atexit, threading, time\n"
+        "        threading.Thread(target=time.sleep, args=(999,)).start()\n"
+        "        atexit.register(time.sleep, 999)\n"
+    )
+    path = _file(tmp_path, _MODEL.replace(first, first + extra))
 
     assert read_python_file(f"{path}").network is not None
 
@@ -268,13 +308,12 @@ MADE = {
     "unlike": ("net.py:Model", "`net.py` has no `Model`. It has `Net`."),
     "too many": (
         "net.py:Net(1, 2, 3)",
-        "`Net(1, 2, 3)` fails: TypeError: Net.__init__() takes from 1 to 2 positional arguments "
-        "but 4 were given. Give arguments as `net.py:Net(8)`.",
+        "`Net(1, 2, 3)` fails: too many positional arguments. It takes `(width=4, *, rate=0.1)`.",
     ),
     "unknown": (
         "net.py:Net(zoom=3)",
-        "`Net(zoom=3)` fails: TypeError: Net.__init__() got an unexpected keyword argument "
-        "'zoom'. Give arguments as `net.py:Net(8)`.",
+        "`Net(zoom=3)` fails: got an unexpected keyword argument 'zoom'. It takes "
+        "`(width=4, *, rate=0.1)`.",
     ),
     "wrong value": (
         "net.py:Net(-1)",
@@ -286,14 +325,13 @@ MADE = {
 
 
 @pytest.mark.parametrize("case", MADE)
-def test_constructors_that_fail_say_why(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_constructors_that_fail_say_why(
+    case: str, alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A missing class, wrong arguments and things that are no model are named."""
     target, message = MADE[case]
     _file(tmp_path, _MODEL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
 
     with pytest.raises(NetworkError) as caught:
         make_module(parse_target(target))
@@ -301,13 +339,8 @@ def test_constructors_that_fail_say_why(case: str, tmp_path: Path, monkeypatch: 
     assert str(caught.value) == message
 
 
-def test_files_with_several_or_no_models_say_what_they_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_files_with_several_or_no_models_say_what_they_have(alone: None, tmp_path: Path):
     """Without a name there must be one class, and imported ones do not count."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     two = _file(tmp_path, _MODEL + "\nclass Other(Net):\n    pass\n")
     none = _file(tmp_path, "from torch.nn import Linear\n", "none.py")
 
@@ -322,17 +355,14 @@ def test_files_with_several_or_no_models_say_what_they_have(
     assert str(nothing.value) == "`none.py` defines no model class."
 
 
-def test_functions_instances_and_neighbors_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_functions_instances_and_neighbors_work(alone: None, tmp_path: Path):
     """A function that returns a model, a ready model, and a file beside it are all usable."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     _file(tmp_path, _MODEL, "beside_this_file.py")
     text = "from beside_this_file import Net\ndef build(n): return Net(n)\nready = Net(2)\n"
     path = _file(tmp_path, text, "models.py")
 
-    assert make_module(parse_target(f"{path}:build(3)"))[0].body[0].out_channels == 3
-    assert make_module(parse_target(f"{path}:ready"))[0].body[0].out_channels == 2
+    assert make_module(parse_target(f"{path}:build(3)")).module.body[0].out_channels == 3
+    assert make_module(parse_target(f"{path}:ready")).module.body[0].out_channels == 2
     sys.modules.pop("beside_this_file")
 
 
@@ -381,6 +411,7 @@ def test_forged_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "network": network.to_json(),
         "watched": None,
         "notes": [],
+        "printed": [],
     }
     monkeypatch.setattr(python_file, "_run_child", lambda *args: 0)
     monkeypatch.setattr(python_file, "_result", lambda *args: (forged, {"a": np.zeros(3)}))

@@ -15,6 +15,8 @@ _MOST_THREADS = 4
 def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[EngineName, str]:
     """Return the engine to use and, where `auto` could not have the native one, why.
 
+    `auto` compiles and loads the native program to be sure of it.
+
     Raises:
         EngineError: The native engine was asked for and cannot run this recipe here, or
             neither engine can.
@@ -27,7 +29,7 @@ def choose_engine(recipe: Recipe, choice: EngineChoice, device: str) -> tuple[En
     if not obstacle:
         from smidgen.engines.native.obstacles import obstacle_to
 
-        obstacle = (obstacle_to(recipe) or "").rstrip(".")
+        obstacle = (obstacle_to(recipe, builds=choice == "auto") or "").rstrip(".")
     if not obstacle:
         return "native", ""
     if choice == "native":
@@ -73,13 +75,12 @@ def make_engine(
         from smidgen.engines.native.engine import NativeEngine
 
         return NativeEngine(recipe.network, recipe, images, labels, seed=seed, threads=threads)
-    import torch
-
     from smidgen.engines.torch_engine import TorchEngine
 
     _check_device(device)
-    torch.set_num_threads(threads)
-    return TorchEngine(recipe.network, recipe, images, labels, seed=seed, device=device)
+    return TorchEngine(
+        recipe.network, recipe, images, labels, seed=seed, threads=threads, device=device
+    )
 
 
 def _check_device(device: str) -> None:

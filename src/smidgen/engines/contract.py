@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from smidgen.errors import EngineError
+from smidgen.lowering.interpreter import train_step
+from smidgen.lowering.program import training_program
 from smidgen.network.layers import BatchNorm
 from smidgen.network.shapes import num_elements
 from smidgen.recipes.recipe import Recipe
@@ -154,6 +156,7 @@ class Engine(Protocol):
     `images` is uint8 (N, C, H, W) and `labels` int64 (N,): all there is to train on.
     """
 
+    recipe: Recipe
     name: str
     """`torch` or `native`."""
     steps_done: int
@@ -182,6 +185,18 @@ class Engine(Protocol):
         """
         ...
 
+    def batch(self, plan: EpochPlan, step: int) -> np.ndarray:
+        """Return a batch as the network sees it: float32 (B, C, H, W), changed and normalized."""
+        ...
+
+    def first_not_finite(self, plan: EpochPlan, step: int) -> str:
+        """Return what gave the first number that is not finite when a step is run from here.
+
+        For the message of a `NonFiniteError`: an operation as "`conv2`", "the gradient at
+        `conv2`", "the images" or "the loss"; "" where all are finite when run again.
+        """
+        ...
+
     def state(self) -> State:
         """Return a copy of everything that training changes."""
         ...
@@ -189,6 +204,29 @@ class Engine(Protocol):
     def load_state(self, state: State) -> None:
         """Continue from a state; raises EngineError if names or shapes do not fit."""
         ...
+
+
+def find_not_finite(engine: Engine, labels: np.ndarray, plan: EpochPlan, step: int) -> str:
+    """Run a step's calls in NumPy; see `Engine.first_not_finite`. Teachers are left out.
+
+    Args:
+        engine: Its state is that from before the step.
+        labels: int (N,), of all images there are.
+        plan: The epoch's plan.
+        step: Which step of it.
+    """
+    recipe = engine.recipe
+    with np.errstate(all="ignore"):
+        found = train_step(
+            training_program(recipe.network),
+            engine.state(),
+            engine.batch(plan, step),
+            labels[plan.order[plan.rows(step)]],
+            label_smoothing=recipe.loss.label_smoothing,
+            dropout=(plan.dropout_key, step),
+            dtype=np.float32,
+        )
+    return found.first_not_finite
 
 
 def check_plan(plan: EpochPlan, recipe: Recipe) -> None:

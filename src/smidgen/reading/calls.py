@@ -88,11 +88,13 @@ def module_call(module: nn.Module, place: str, operand: Any = None) -> Call:
 
 
 def _runs_as(module: nn.Module, base: type[nn.Module]) -> bool:
-    # parametrized layers change their class, and compute their weights anew at every call
+    # parametrized layers change their class, old `weight_norm` leaves a tensor: both compute their
+    # weights anew at every call
     return (
         isinstance(module, base)
         and type(module).forward is base.forward
         and not hasattr(module, "parametrizations")
+        and "weight" not in vars(module)
     )
 
 

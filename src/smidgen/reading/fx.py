@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
+from torch.nn.parameter import is_lazy
 
 from smidgen.errors import NetworkError
 from smidgen.network.shapes import Shape, show_shape
 
 BATCH = 3
 """Images in the batch that shapes are read from: unlike any usual number of channels."""
+
+_MADE = "_made_in_forward_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +57,33 @@ def prepared_copy(module: nn.Module, input_shape: Shape) -> nn.Module:
         NetworkError: The forward pass fails on images of this shape.
     """
     try:
-        twin = copy.deepcopy(module).cpu().float().eval()
+        twin = copy.deepcopy(module, _computed_tensors(module)).cpu().eval()
     except (RuntimeError, TypeError) as problem:
         raise NetworkError(f"The module cannot be copied: {first_line(problem)}.") from problem
     try:
         with torch.no_grad():
-            twin(torch.zeros(BATCH, *input_shape))
+            if any(map(is_lazy, twin.parameters())):  # sizes of lazy layers come from the images
+                twin(torch.zeros(BATCH, *input_shape))
+            twin.float()(torch.zeros(BATCH, *input_shape))
     except Exception as problem:
         raise NetworkError(
             f"`forward` fails on images of {show_shape(input_shape)}: "
             f"{type(problem).__name__}: {first_line(problem)}{_at(problem)}."
         ) from problem
     return twin
+
+
+def _computed_tensors(module: nn.Module) -> dict[int, Tensor]:
+    """Return copies of the tensors that layers compute for themselves, as old `weight_norm` does.
+
+    They hang on a gradient and cannot be copied with the module; the next call makes them anew.
+    """
+    return {
+        id(thing): thing.detach().clone()
+        for part in module.modules()
+        for thing in vars(part).values()
+        if isinstance(thing, Tensor) and not thing.is_leaf
+    }
 
 
 def trace_forward(module: nn.Module, input_shape: Shape) -> Traced:
@@ -77,11 +95,13 @@ def trace_forward(module: nn.Module, input_shape: Shape) -> Traced:
     module.eval()
     evaluated = _trace(module)
     drops = tuple(where(node) for node in evaluated.nodes if _always_drops(node))
+    _forget_made(module)
     module.train()
     graph = _trace(module)
     interpreter = _Recorder(fx.GraphModule(module, graph).eval())
     with torch.no_grad():
         interpreter.run(torch.zeros(BATCH, *input_shape))
+    _forget_made(module)
     module.train()
     return Traced(module, graph, interpreter.values, drops)
 
@@ -90,7 +110,10 @@ def where(node: fx.Node) -> str:
     """Return where an operation stands: the module's path, or the function and its line."""
     line = node.meta.get("line", "")
     if node.op == "call_module":
-        return f"`{node.target}` ({type(owner_of(node)).__name__})"
+        kind = type(owner_of(node)).__name__
+        if str(node.target).startswith(_MADE):
+            return f"`{kind}` made at {line}"
+        return f"`{node.target}` ({kind})"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if name == "getitem":
         name = "[...]"
@@ -139,6 +162,21 @@ class _Tracer(fx.Tracer):
             and (type(m).forward is bases[0].forward)
         )
 
+    def path_of_module(self, mod: nn.Module) -> str:
+        try:
+            return super().path_of_module(mod)
+        except NameError:
+            if any(True for _ in (*mod.parameters(), *mod.buffers())):
+                raise NetworkError(
+                    f"`forward` makes a {type(mod).__name__} with new numbers at every call"
+                    f"{_at_line(_calling_line())}; make it in `__init__`."
+                ) from None
+        # a pool or an activation made where it is used does what one made before would do
+        name = f"{_MADE}{len(self.root._modules)}"
+        self.root.add_module(name, mod)
+        self.submodule_paths = None
+        return name
+
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, target, *args, **kwargs)
         node.meta["line"] = _calling_line()
@@ -147,11 +185,22 @@ class _Tracer(fx.Tracer):
         return node
 
 
+def _forget_made(module: nn.Module) -> None:
+    for name in [name for name in module._modules if name.startswith(_MADE)]:
+        del module._modules[name]
+
+
+def _at_line(line: str) -> str:
+    return f" ({line})" if line else ""
+
+
 def _trace(module: nn.Module) -> fx.Graph:
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
         return _Tracer().trace(module, concrete_args=defaults or None)
+    except NetworkError:
+        raise
     except TraceError as problem:
         raise NetworkError(
             f"`forward` decides by the values or shapes of tensors{_at(problem)}; "
@@ -165,6 +214,8 @@ def _trace(module: nn.Module) -> fx.Graph:
 
 
 def _always_drops(node: fx.Node) -> bool:
+    if node.op == "call_module":  # one that is made in `forward` never hears of `eval()`
+        return "Dropout" in type(owner_of(node)).__name__ and owner_of(node).training
     is_dropout = node.op == "call_function" and "dropout" in getattr(node.target, "__name__", "")
     training = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
     return is_dropout and training is True

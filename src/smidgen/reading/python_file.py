@@ -1,8 +1,9 @@
-"""Models in other people's Python files, read in a child process with limits.
+"""Models in other people's Python files and notebooks, read in a child process with limits.
 
-Reading a model means running its file. The child has a time limit and a memory limit, and gives
-back JSON and plain arrays; whatever the file does, from `sys.exit()` to a crash, becomes one line.
-It is no sandbox: the code runs with the rights of whoever starts it.
+Reading a model means running its definitions, and the whole file where these lack something. The
+child has a time limit and a memory limit, and gives back JSON and plain arrays; whatever the file
+does, from `sys.exit()` to a crash, becomes one line. It is no sandbox: the code runs with the
+rights of whoever starts it.
 """
 
 import ast
@@ -10,11 +11,12 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ import numpy as np
 from smidgen.errors import NetworkError
 from smidgen.extras import require
 from smidgen.network.network import Network
+from smidgen.network.trace import trace
+from smidgen.reading.definitions import PrintedTotal
 from smidgen.reading.watched import Watched
 
 LARGEST_RESULT_BYTES = 256 * 2**20
@@ -40,17 +44,22 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`path/to/file.py:Name(1, width=8)` taken apart; `name` is "" where none is given."""
+    """`path/to/file.py:Name@2(1, width=8)` taken apart; `name` is "" where none is given.
+
+    `number` says which of several definitions of the name is meant, from 1; 0 is the last.
+    """
 
     path: Path
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    number: int = 0
 
     @property
     def shown(self) -> str:
         """The file and the name, as in messages."""
-        return f"{self.path.name}:{self.name}" if self.name else self.path.name
+        which = f"@{self.number}" if self.number else ""
+        return f"{self.path.name}:{self.name}{which}" if self.name else self.path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ class FileModel:
         notes: What a person should know about the reading.
         source: The file's bytes.
         source_sha256: Over the file's bytes.
+        printed: Totals that a notebook itself printed of this model, by its own word.
     """
 
     name: str
@@ -76,6 +86,7 @@ class FileModel:
     notes: tuple[str, ...]
     source: bytes
     source_sha256: str
+    printed: tuple[PrintedTotal, ...] = ()
 
 
 def parse_target(text: str) -> Target:
@@ -84,14 +95,16 @@ def parse_target(text: str) -> Target:
     Raises:
         NetworkError: It is not `file.py`, `file.py:Name` or `file.py:Name(literals)`.
     """
-    file, _, call = text.partition(".py:")
-    path = Path(f"{file}.py" if call else text)
-    if not call:
-        return Target(path, "", (), {})
+    parts = re.match(r"(.*?\.(?:py|ipynb)):(.*)\Z", text, re.DOTALL)
+    if parts is None:
+        return Target(Path(text), "", (), {})
+    path, call = Path(parts[1]), parts[2]
+    which = re.match(r"\s*([A-Za-z_]\w*)@([1-9]\d*)(.*)\Z", call, re.DOTALL)
+    number = int(which[2]) if which else 0
     try:
-        expression = ast.parse(call, mode="eval").body
+        expression = ast.parse(which[1] + which[3] if which else call, mode="eval").body
         if isinstance(expression, ast.Name):
-            return Target(path, expression.id, (), {})
+            return Target(path, expression.id, (), {}, number)
         if not isinstance(expression, ast.Call) or not isinstance(expression.func, ast.Name):
             raise ValueError
         if any(keyword.arg is None for keyword in expression.keywords):  # **{...}
@@ -102,7 +115,7 @@ def parse_target(text: str) -> Target:
         raise NetworkError(
             f"`{call}` is not a class name with literal arguments, as `Net` or `Net(8, rate=0.1)`."
         ) from None
-    return Target(path, expression.func.id, args, kwargs)
+    return Target(path, expression.func.id, args, kwargs, number)
 
 
 def read_python_file(
@@ -199,16 +212,42 @@ def _model(folder: Path, target: Target, limits: Limits, code: int, content: byt
         network = Network.from_json(result["network"])
         weights = _in_order(weights, network, target)
     watched = result["watched"]
+    account = None if watched is None else Watched.from_plain(watched)
+    printed = tuple(PrintedTotal(**plain) for plain in result["printed"])
     return FileModel(
         name=result["name"],
         network=network,
         weights=weights,
         weights_sha256=weights_sha256(weights) if network is not None else "",
-        watched=None if watched is None else Watched.from_plain(watched),
-        notes=tuple(result["notes"]),
+        watched=account,
+        notes=(*result["notes"], *_compared(printed, network, account)),
         source=content,
         source_sha256=hashlib.sha256(content).hexdigest(),
+        printed=printed,
     )
+
+
+def _compared(
+    printed: tuple[PrintedTotal, ...], network: Network | None, watched: Watched | None
+) -> Iterator[str]:
+    """Say whether the last total that a notebook printed is what we count."""
+    if not printed:
+        return
+    if network is not None:
+        totals = trace(network).totals
+        counted, registered = totals.num_params, totals.num_registered
+    elif watched is not None:
+        counted, registered = watched.num_params, watched.num_params + watched.num_dead
+    else:
+        return
+    last = printed[-1]
+    says = f"The notebook printed a total of {last.num_params:,} ({last.tool}, cell {last.cell})"
+    if last.num_params == counted:
+        yield f"{says}: the same."
+    elif last.num_params == registered:
+        yield f"{says}, which includes what is never reached: {counted:,} are."
+    else:
+        yield f"{says}, which is not what is counted: {counted:,}."
 
 
 def _result(

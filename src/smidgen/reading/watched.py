@@ -37,6 +37,21 @@ class WatchedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedFunction:
+    """A function or a method of tensors that was called outside of every layer.
+
+    Args:
+        name: Torch's name, such as `adaptive_avg_pool2d`.
+        input_shape: Shape of the first tensor, without the batch.
+        output_shape: Shape of the result, without the batch.
+    """
+
+    name: str
+    input_shape: Shape
+    output_shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """A module as watched.
 
@@ -51,6 +66,8 @@ class Watched:
         obstacle: What stops the module from being a `Network`.
         num_loose: Numbers that the forward pass reads and that are neither parameters nor buffers
             of a layer: of modules in a plain list, of global tensors, of the model's own buffers.
+        functions: What was called outside of every layer, in order.
+        uncounted: Layers with matrices whose arithmetic nobody counts; `num_macs` lacks it.
     """
 
     rows: tuple[WatchedRow, ...]
@@ -62,6 +79,8 @@ class Watched:
     dead: tuple[str, ...]
     obstacle: str
     num_loose: int = 0
+    functions: tuple[WatchedFunction, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
         """Return the machine-readable form."""
@@ -74,7 +93,12 @@ class Watched:
             WatchedRow(**{name: _tuples(item) for name, item in row.items()})
             for row in plain["rows"]
         )
-        return Watched(**{**plain, "rows": rows, "dead": tuple(plain["dead"])})
+        functions = tuple(
+            WatchedFunction(**{name: _tuples(item) for name, item in each.items()})
+            for each in plain.get("functions", ())
+        )
+        lists = {name: tuple(plain.get(name, ())) for name in ("dead", "uncounted")}
+        return Watched(**{**plain, "rows": rows, "functions": functions, **lists})
 
 
 def _tuples(item: Any) -> Any:

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from smidgen.network.shapes import Shape
 from smidgen.reading.fx import prepared_copy
-from smidgen.reading.watched import Watched, WatchedRow
+from smidgen.reading.watched import Watched, WatchedFunction, WatchedRow
 
 
 def watch(
@@ -38,7 +40,10 @@ def watch(
         warnings.simplefilter("ignore")
         torch.manual_seed(1)
         twin = prepared_copy(module, input_shape)
-        calls = _calls(twin, input_shape)
+        try:
+            calls = _calls(twin, input_shape)
+        except Exception:  # a model that squeezes takes the batch of one image for no batch
+            calls = _calls(twin, input_shape, num_images=2)
         fields = _receptive_fields(twin, input_shape, len(calls.rows))
         reached = _reached(twin, input_shape, calls.ran)
     learned = {name: p.numel() for name, p in twin.named_parameters() if p.requires_grad}
@@ -57,6 +62,8 @@ def watch(
         dead=tuple(name for name in learned | fixed if name not in reached),
         obstacle=obstacle,
         num_loose=calls.num_loose,
+        functions=tuple(calls.functions),
+        uncounted=tuple(calls.uncounted),
     )
 
 
@@ -67,6 +74,44 @@ class _Calls:
     """Identities of the parameters of the modules that ran."""
     num_macs: int = 0
     num_loose: int = 0
+    functions: list[WatchedFunction] = field(default_factory=list)
+    uncounted: list[str] = field(default_factory=list)
+
+
+class _Functions(TorchFunctionMode):
+    """Keeps the functions and methods that are called outside of layers, with their shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[WatchedFunction] = []
+        self.depth = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        outermost, self.depth = self.depth == 0, self.depth + 1
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            self.depth -= 1
+        source = args[0] if args and isinstance(args[0], Tensor) else None
+        if outermost and source is not None and isinstance(result, Tensor):
+            name = getattr(func, "__name__", "")
+            if not name.startswith("__get"):
+                self.found.append(WatchedFunction(name, _shape(source), _shape(result)))
+        return result
+
+
+@contextmanager
+def _plain_paths() -> Iterator[None]:
+    """Let every layer do its arithmetic by operations that can be counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class _Reads(TorchDispatchMode):
@@ -96,18 +141,23 @@ def _place(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if dense else id(tensor)
 
 
-def _calls(module: nn.Module, input_shape: Shape) -> _Calls:
+def _calls(module: nn.Module, input_shape: Shape, num_images: int = 1) -> _Calls:
     calls = _Calls()
+    functions = _Functions()
     counter = FlopCounterMode(display=False)
     before: list[int] = []
     paths = {leaf: path for path, leaf in module.named_modules()}
     seen: set[nn.Module] = set()
 
     def enter(leaf: nn.Module, inputs: Any) -> None:
+        functions.depth += 1
         before.append(counter.get_total_flops())
 
     def leave(leaf: nn.Module, inputs: Any, output: Any) -> None:
+        functions.depth -= 1
         flops = counter.get_total_flops() - before.pop()
+        if flops == 0 and leaf not in seen and any(p.dim() > 1 for p in leaf.parameters()):
+            calls.uncounted.append(f"{paths[leaf]} ({type(leaf).__name__})")
         fresh = [p for p in leaf.parameters() if id(p) not in calls.ran]
         calls.ran |= {id(p) for p in leaf.parameters()}
         first = next((x for x in inputs if isinstance(x, Tensor)), None)
@@ -120,17 +170,19 @@ def _calls(module: nn.Module, input_shape: Shape) -> _Calls:
                 "num_params": sum(p.numel() for p in fresh if p.requires_grad),
                 "num_frozen": sum(p.numel() for p in fresh if not p.requires_grad),
                 "num_buffers": 0 if leaf in seen else _num_buffers(leaf),
-                "num_macs": flops // 2,
+                "num_macs": flops // (2 * num_images),
                 "is_shared": leaf in seen,
             }
         )
         seen.add(leaf)
 
     module.eval()
-    reads, images = _Reads(), torch.zeros(1, *input_shape)
-    with _hooked(module, enter, leave), counter, reads, torch.no_grad():
+    reads, images = _Reads(), torch.zeros(num_images, *input_shape)
+    # a fast path and a fused LSTM do arithmetic that the counter does not see
+    with _hooked(module, enter, leave), _plain_paths(), functions, counter, reads, torch.no_grad():
         module(images)
-    calls.num_macs = counter.get_total_flops() // 2
+    calls.num_macs = counter.get_total_flops() // (2 * num_images)
+    calls.functions = functions.found
     buffers = (buffer for leaf in seen for buffer in leaf.buffers())
     known = {_place(tensor) for tensor in (images, *module.parameters(), *buffers)}
     calls.num_loose = sum(x.numel() for place, x in reads.found.items() if place not in known)

@@ -31,7 +31,8 @@ def write_replay(
     from smidgen.engines.torch_engine import TorchEngine
 
     oracle = TorchEngine(record.recipe.network, record.recipe, train.images, train.labels)
-    images, labels = oracle.batch(plan, error.step)
+    images = oracle.batch(plan, error.step)
+    labels = train.labels[plan.order[plan.rows(error.step)]]
     state = engine.state()
     dropout = (plan.dropout_key, error.step)
     targets = None if plan.targets is None else plan.targets[plan.rows(error.step)]

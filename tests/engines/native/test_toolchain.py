@@ -1,3 +1,6 @@
+"""Which compilers are found, what their flags are and how many lanes a processor has."""
+
+import platform
 import shutil
 import subprocess
 import sys
@@ -8,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from smidgen.engines.native import toolchain
-from smidgen.engines.native.toolchain import Compiler, Outcome, find_compiler, run
+from smidgen.engines.native.toolchain import (
+    COMMON_FLAGS,
+    Compiler,
+    Outcome,
+    find_compiler,
+    run,
+    target_flags,
+)
 from smidgen.errors import CompilerError
 
 FakeCompiler = Callable[..., Path]
@@ -309,3 +319,110 @@ def test_messages_are_asked_for_in_english(monkeypatch: pytest.MonkeyPatch) -> N
 def test_first_error_is_one_short_clean_line(output: str, line: str) -> None:
     """Of all that was printed, one printable line of at most 200 characters is shown."""
     assert Outcome(1, output).first_error() == line
+
+
+AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "lanes"),
+    [
+        ("x86_64", AVX512, 16),
+        ("AMD64", AVX512, 16),
+        ("x86_64", AVX512 - {"avx512vl"}, 8),
+        ("x86_64", {"avx2", "fma"}, 8),
+        ("x86_64", {"avx2"}, 4),
+        ("x86_64", set(), 4),
+        ("aarch64", set(), 4),
+        ("arm64", set(), 4),
+        ("riscv64", set(), 1),
+    ],
+)
+def test_lanes_follow_the_processor(
+    monkeypatch: pytest.MonkeyPatch, machine: str, features: set[str], lanes: int
+) -> None:
+    """The widest vectors are taken whose features the processor has, all of them."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(toolchain, "processor_features", lambda: frozenset(features))
+
+    assert toolchain.lanes_of_host() == lanes
+
+
+@pytest.mark.parametrize(
+    ("text", "features"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 fma\n\nflags\t\t: other\n", {"fpu", "avx2", "fma"}),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", {"fp", "asimd"}),
+        ("vmx flags\t: vnmi\n", set()),
+        ("", set()),
+    ],
+)
+def test_features_are_those_of_the_first_processor(text: str, features: set[str]) -> None:
+    """The text of cpuinfo is read on x86 and ARM, and a text without them gives none."""
+    assert toolchain.features_in_cpuinfo(text) == features
+
+
+def test_missing_features_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What so many lanes need is told apart from what is there."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(toolchain, "processor_features", lambda: frozenset({"avx512f", "fma"}))
+
+    assert toolchain.missing_features(16) == ("avx512bw", "avx512dq", "avx512vl")
+    assert toolchain.missing_features(8) == ("avx2",)
+    assert toolchain.missing_features(4) == ()
+
+
+GCC = Compiler(("/usr/bin/gcc",), "gcc 13", "gcc")
+ZIG = Compiler(("/usr/bin/zig", "cc"), "zig 0.17.0", "zig")
+
+
+@pytest.fixture(autouse=True)
+def avx2_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An x86-64 processor with AVX2 and without AVX-512."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(toolchain, "processor_features", lambda: frozenset({"avx2", "fma"}))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "lanes", "flags"),
+    [
+        (GCC, None, ("-mavx2", "-mfma")),
+        (GCC, 8, ("-mavx2", "-mfma")),
+        (GCC, 4, ()),
+        (GCC, 1, ()),
+        (ZIG, 8, ("-mcpu=baseline+avx2+fma", "-fno-sanitize=undefined", "-s")),
+        (ZIG, 1, ("-mcpu=baseline", "-fno-sanitize=undefined", "-s")),
+    ],
+)
+def test_lanes_choose_the_instructions(
+    compiler: Compiler, lanes: int | None, flags: tuple[str, ...]
+) -> None:
+    """Each compiler is told exactly the features that so many lanes need."""
+    assert target_flags(compiler, lanes) == flags
+
+
+def test_lanes_that_the_processor_lacks_are_refused() -> None:
+    """Code that would end the process with an illegal instruction is never made."""
+    with pytest.raises(CompilerError) as error:
+        target_flags(GCC, 16)
+
+    assert str(error.value) == (
+        "16 lanes need `avx512f`, `avx512bw`, `avx512dq`, `avx512vl`, which this processor "
+        "lacks. Use `lanes=8`."
+    )
+
+
+def test_other_numbers_of_lanes_are_refused() -> None:
+    """Only the four numbers that code is written for are taken."""
+    with pytest.raises(CompilerError) as error:
+        target_flags(GCC, 5)
+
+    assert str(error.value) == "`lanes` must be 16, 8, 4 or 1, not 5."
+
+
+def test_no_flag_hides_nan_or_reorders_sums() -> None:
+    """Fast-math, and the parts of it that change values, are in no build."""
+    harmful = {"-ffast-math", "-Ofast", "-ffinite-math-only", "-fassociative-math"}
+    harmful |= {"-funsafe-math-optimizations", "-freciprocal-math", "-march=native"}
+
+    assert harmful.isdisjoint(COMMON_FLAGS)

@@ -3,7 +3,7 @@
 #ifndef SMIDGEN_AUGMENT_H
 #define SMIDGEN_AUGMENT_H
 
-#include "job.h"
+#include "worker.h"
 
 enum { GRID = 7 }; /* rows and columns of an elastic displacement grid */
 

@@ -1,12 +1,13 @@
-"""A key and a way to build in, a verified file out: compiled code that is kept between runs.
+"""C source in, a library that this process has loaded out; compiled code is kept between runs.
 
-An entry is called `KEY.DIGEST.so`: one atomic rename sets the library and its SHA-256 together,
-and an entry that does not hash to its name is thrown away and built again. Processes that
-want the same key at once wait for one of them to build it.
+An entry of the cache is called `KEY.DIGEST.so`: one atomic rename sets the library and its SHA-256
+together, and an entry that does not hash to its name is thrown away and built again. Processes
+that want the same key at once wait for one of them to build it. Nothing is loaded that belongs to
+another user, or lies in a folder that others may write: such code would run as this user.
 
-Where the cache cannot be written (a file in the place of a folder, no permission, a full disk,
-no locks on that file system), entries live in a temporary folder of this process that is removed
-at its end, and one line on standard error says so.
+Where the cache cannot be used (a file in the place of a folder, no permission, a full disk or
+quota, others' hands, a mount from which nothing may be run), entries live in a temporary folder of
+this process that is removed at its end, and one line on standard error says so.
 
 All entries together take a gigabyte at most, or what `SMIDGEN_CACHE_MEGABYTES` says; a search makes
 thousands. Whoever builds one removes those that were not used for longest, but none that was used
@@ -24,6 +25,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -31,55 +33,224 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smidgen.engines.native.job import job_header
 from smidgen.engines.native.toolchain import (
     ADVICE,
-    COMMON_FLAGS,
-    LIBRARIES,
-    SANITIZE_FLAGS,
-    THREAD_FLAGS,
-    WASM_FLAGS,
     Compiler,
     describe_failure,
     find_compiler,
-    lanes_of_host,
-    library_flags,
+    find_compilers,
+    library_command,
     processor_features,
     run,
-    target_flags,
 )
-from smidgen.errors import CompilerError
-from smidgen.files import (
-    locked,
-    make_folder,
-    sha256_of,
-    storage_errors,
-    write_atomically,
-)
+from smidgen.errors import CompilerError, StorageError
+from smidgen.files import locked, make_folder, sha256_of, storage_errors, write_atomically
 from smidgen.places import CACHE_VARIABLE, cache_folder
 
-__all__ = [
-    "CompileOptions",
-    "Compiler",
-    "compile_executable",
-    "compile_library",
-    "compile_wasm",
-    "find_compiler",
-    "lanes_of_host",
-    "load_library",
-]
-
-_LOCK_SUFFIX = ".lock"
+HEADER_FOLDER = Path(__file__).resolve().parent
+"""Its headers can be included by everything compiled here and are part of every key."""
 SIZE_VARIABLE = "SMIDGEN_CACHE_MEGABYTES"
+
+_KEY_VERSION = 2
+_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
+_MAGIC = (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe") if sys.platform == "darwin" else (b"\x7fELF",)
+_LOCK_SUFFIX = ".lock"
 _DEFAULT_MEGABYTES = 1024.0
 _IN_USE_SECONDS = 600.0
 """Between finding an entry and loading it lies far less."""
 _STALE_SECONDS = 3600.0
 """No build lives that long: what is older was left by a process that was killed."""
 _WARNING = "%s Compiled code is kept for this process only; name a writable folder with `%s`."
+_NEXT = "%s Going on with the C compiler `%s`."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 _warned: list[str] = []
 """What was told already: a search compiles thousands of networks and one line is enough."""
+_given_up: set[Compiler] = set()
+"""Compilers that failed in this process while another one was at hand."""
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """How C becomes machine code.
+
+    Args:
+        compiler: What `find_compiler` shall look for; None for the first that does the work.
+        lanes: Images side by side, 16, 8, 4 or 1; decides which instructions may be used.
+            None means as many as this processor can.
+        optimize: The compiler's optimization flag.
+        timeout_seconds: When a compiler that hangs is ended.
+    """
+
+    compiler: str | None = None
+    lanes: int | None = None
+    optimize: str = "-O3"
+    timeout_seconds: float = 300.0
+
+
+DEFAULT_OPTIONS = CompileOptions()
+
+
+def headers() -> dict[str, str]:
+    """Return all that generated C may include, by file name."""
+    found = {path.name: path.read_text(encoding="utf-8") for path in HEADER_FOLDER.glob("*.h")}
+    return {**found, "job.h": job_header()}
+
+
+def build_library(
+    source: str, symbols: Sequence[str] = (), options: CompileOptions = DEFAULT_OPTIONS
+) -> ctypes.CDLL:
+    """Compile and load C by the first compiler whose work can be used.
+
+    One that fails is told in one line if there is another, and not asked again in this process.
+
+    Args:
+        source: A C file; it may include what `headers` returns.
+        symbols: Functions that the library must have.
+        options: Compiler, lanes, optimization.
+
+    Raises:
+        CompilerError: No compiler, or none whose library can be loaded.
+        StorageError: No folder can be written at all.
+    """
+    failures: list[CompilerError] = []
+    for compiler in find_compilers(options.compiler):
+        if options.compiler is None and compiler in _given_up:
+            continue
+        if failures:
+            why = str(failures[-1]).removesuffix(ADVICE).strip()
+            _logger.warning(_NEXT, why, compiler.name)
+        try:
+            return _loaded(source, symbols, compiler, options)
+        except CompilerError as failure:
+            failures.append(failure)
+            if options.compiler is None:
+                _given_up.add(compiler)
+    if not failures:
+        raise CompilerError(f"Every C compiler has failed before. {ADVICE}")
+    raise failures[0]
+
+
+def compile_library(source: str, options: CompileOptions = DEFAULT_OPTIONS) -> Path:
+    """Compile C into a shared library for this machine, or find the one made before.
+
+    Raises:
+        CompilerError: No compiler, lanes this processor lacks, or a compiler that refuses
+            the source, crashes, is killed, hangs or makes no library.
+        StorageError: No folder can be written at all.
+    """
+    return _compiled(source, find_compiler(options.compiler), options)
+
+
+def load_library(path: Path) -> ctypes.CDLL:
+    """Load what `compile_library` made; from a copy where its own folder forbids running.
+
+    Raises:
+        CompilerError: The system refuses it, for instance a library for another processor.
+    """
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        refusal = error
+    with contextlib.suppress(OSError):
+        copy = _private_folder(os.getpid()) / path.name
+        if copy != path:
+            write_atomically(copy, path.read_bytes())  # never into a file that is loaded already
+            library = ctypes.CDLL(str(copy))
+            _warn(f"The compiled library cannot be loaded from `{path.parent}`.")
+            return library
+    raise CompilerError(
+        f"The compiled library `{path.name}` cannot be loaded: {refusal}. Set `SMIDGEN_CACHE` "
+        f"to a folder that programs may be run from, or name another compiler with "
+        f"`SMIDGEN_CC`. {ADVICE}"
+    ) from refusal
+
+
+def _loaded(
+    source: str, symbols: Sequence[str], compiler: Compiler, options: CompileOptions
+) -> ctypes.CDLL:
+    path = _compiled(source, compiler, options)
+    library = load_library(path)
+    if all(hasattr(library, symbol) for symbol in symbols):
+        return library
+    with contextlib.suppress(OSError):  # it is no library of ours, whatever its name says
+        path.unlink()
+    library = load_library(_compiled(source, compiler, options))
+    missing = [symbol for symbol in symbols if not hasattr(library, symbol)]
+    if missing:
+        who = f"The library that the C compiler `{compiler.name}` made"
+        raise CompilerError(f"{who} has no `{missing[0]}`. {ADVICE}")
+    return library
+
+
+def _compiled(source: str, compiler: Compiler, options: CompileOptions) -> Path:
+    command = library_command(compiler, options.lanes, options.optimize)
+    files = {**headers(), "network.c": source}
+    parts = [
+        _KEY_VERSION,
+        files,
+        command[1:],
+        compiler.kind,
+        compiler.version,
+        sys.platform,
+        platform.machine(),
+        sorted(processor_features()),  # a command of one's own may look at the processor
+    ]
+    # 128 bits: encrypted home folders allow names of 143 characters, and a digest follows.
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def build(folder: Path) -> Path:
+        return _compile(folder, command, files, compiler, options.timeout_seconds)
+
+    return cached(key, _SUFFIX, build)
+
+
+def _compile(
+    folder: Path,
+    command: Sequence[str],
+    files: Mapping[str, str],
+    compiler: Compiler,
+    timeout_seconds: float,
+) -> Path:
+    """Compile in an empty folder and return the library that is in it afterwards."""
+    for name, text in files.items():  # just what the key stands for
+        (folder / name).write_text(text, encoding="utf-8")
+    made = folder / f"made{_SUFFIX}"
+    outcome = run(
+        [*command, "network.c", "-o", str(made), "-lm"],
+        timeout_seconds,
+        folder,
+        {
+            **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder)),
+            "ZIG_LOCAL_CACHE_DIR": str(folder / "zig"),
+            "ZIG_GLOBAL_CACHE_DIR": str(folder.parent / "zig"),
+        },
+    )
+    if outcome.status != 0:
+        check_space(outcome.output, folder)
+        how = describe_failure(outcome, timeout_seconds)
+        raise CompilerError(f"The C compiler `{compiler.name}` {how}. {ADVICE}")
+    if not made.is_file() or not made.read_bytes().startswith(_MAGIC):
+        said = outcome.first_error()
+        raise CompilerError(
+            f"The C compiler `{compiler.name}` ended without an error but made no shared library"
+            f"{f': {said}' if said else ''}. {ADVICE}"
+        )
+    return made
+
+
+def check_space(output: str, folder: Path) -> None:
+    """Notice in what a compiler printed that its disk or quota was full.
+
+    Raises:
+        OSError: It was; so `cached` goes on elsewhere.
+    """
+    for number in _FULL:
+        if os.strerror(number) in output:
+            raise OSError(number, os.strerror(number), str(folder))
 
 
 def cached(key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
@@ -97,32 +268,47 @@ def cached(key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
     try:
         return _cached(cache_folder().absolute() / "native", key, suffix, build)
     except OSError as error:
-        if not _warned:
-            _warned.append(str(error))
-            _logger.warning(_WARNING, error, CACHE_VARIABLE)
+        _warn(str(error))
     with storage_errors(Path(os.environ.get("TMPDIR", "/tmp"))):
         return _cached(_private_folder(os.getpid()), key, suffix, build)
 
 
-def check_space(output: str, folder: Path) -> None:
-    """Notice in what a compiler printed that its disk was full.
-
-    Raises:
-        OSError: It was; so `cached` goes on elsewhere.
-    """
-    if os.strerror(errno.ENOSPC) in output:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+def _warn(what: str) -> None:
+    if not _warned:
+        _warned.append(what)
+        _logger.warning(_WARNING, what, CACHE_VARIABLE)
 
 
 def _cached(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
     with storage_errors(folder):
+        if not folder.is_dir():
+            make_folder(folder)
+            folder.chmod(0o755)  # whatever the umask would let others do
+    _check_hands(folder)
+    with storage_errors(folder):
         if entry := _verified(folder, key):
             return entry
-        make_folder(folder)
         lock = folder / f".{key}{_LOCK_SUFFIX}"
         with locked(lock, remove=True):
             lock.touch()  # a dead process may have left it long ago, and nobody shall sweep it now
             return _verified(folder, key) or _build(folder, key, suffix, build)
+
+
+def _check_hands(folder: Path) -> None:
+    """Refuse a folder in which others could place code; one's own group is locked out.
+
+    Raises:
+        StorageError: It belongs to another user, or all may write to it.
+    """
+    status = folder.stat()
+    if not _is_ours(status) or status.st_mode & stat.S_IWOTH:
+        raise StorageError(f"Others may write to `{folder}`, so no code is loaded from there.")
+    if status.st_mode & stat.S_IWGRP and status.st_uid == os.geteuid():
+        folder.chmod(stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid in (os.geteuid(), 0)
 
 
 def _build(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
@@ -142,9 +328,12 @@ def _build(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) -
 
 
 def _verified(folder: Path, key: str) -> Path | None:
-    """Return the key's entry if its bytes still hash to its name."""
+    """Return the key's entry if it is this user's and its bytes still hash to its name."""
     for entry in folder.glob(f"{key}.*"):
         with contextlib.suppress(FileNotFoundError):  # another process replaces it right now
+            status = entry.lstat()
+            if not stat.S_ISREG(status.st_mode) or not _is_ours(status):
+                continue
             with contextlib.suppress(OSError):  # in a cache that can only be read
                 os.utime(entry)  # first, so that nobody removes it as long unused
             if sha256_of(entry) == entry.name.split(".")[1]:
@@ -164,7 +353,7 @@ def _shrink(folder: Path) -> None:
     for used, size, entry in sorted(entries):
         if excess <= 0 or time.time() - used < _IN_USE_SECONDS:
             return
-        with contextlib.suppress(OSError):  # Windows keeps a library that is loaded
+        with contextlib.suppress(OSError):
             _remove_unused(folder, entry, used)
             excess -= size
 
@@ -210,240 +399,3 @@ def _private_folder(process_id: int) -> Path:
 
     atexit.register(remove)
     return folder
-
-
-HEADER_FOLDER = Path(__file__).resolve().parent
-"""Its headers can be included by everything compiled here and are part of every key."""
-
-_KEY_VERSION = 1
-_MAGIC = {
-    "linux": (b"\x7fELF",),
-    "darwin": (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"),
-    "win32": (b"MZ",),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
-    """How C becomes machine code.
-
-    Args:
-        compiler: What `find_compiler` shall look for; None for the first that is found.
-        lanes: Images side by side, 16, 8, 4 or 1; decides which instructions may be used.
-            None means as many as this processor can.
-        optimize: The compiler's optimization flag.
-        sanitize: Whether reads and writes outside of memory and undefined behavior end the
-            program with a report; for executables, by gcc or clang.
-        timeout_seconds: When a compiler that hangs is ended.
-    """
-
-    compiler: str | None = None
-    lanes: int | None = None
-    optimize: str = "-O3"
-    sanitize: bool = False
-    timeout_seconds: float = 300.0
-
-
-DEFAULT_OPTIONS = CompileOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What is made: its name in errors, how its file's name ends and its bytes begin."""
-
-    noun: str
-    suffix: str
-    magic: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One call of a compiler; everything its output depends on but headers and processor."""
-
-    kind: _Kind
-    compiler: Compiler
-    flags: Sequence[str]
-    sources: Mapping[str, str]
-    libraries: Sequence[str]
-    timeout_seconds: float
-
-
-def compile_library(source: str, options: CompileOptions = DEFAULT_OPTIONS) -> Path:
-    """Compile C into a shared library for this machine, or find the one made before.
-
-    Args:
-        source: A C file; it may include the headers of this folder.
-        options: Compiler, lanes, optimization.
-
-    Returns:
-        The library, verified: in the cache, or in a temporary folder of this process where
-        the cache cannot be written.
-
-    Raises:
-        CompilerError: No compiler, lanes this processor lacks, or a compiler that refuses
-            the source, crashes, is killed, hangs or makes no library.
-        StorageError: No folder can be written at all.
-    """
-    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-    kind = _Kind("shared library", suffix, _native_magic())
-    flags = library_flags(options.sanitize)
-    return _compile_native(kind, flags, {"network.c": source}, options)
-
-
-def compile_executable(
-    source: str, main_source: str, options: CompileOptions = DEFAULT_OPTIONS
-) -> Path:
-    """Compile C and a second C file with its `main` into a program for this machine.
-
-    Args:
-        source: As for `compile_library`.
-        main_source: A C file of its own, which declares what it calls.
-        options: As for `compile_library`; `sanitize` is meant for this.
-
-    Raises:
-        CompilerError: As `compile_library`.
-        StorageError: No folder can be written at all.
-    """
-    suffix = ".exe" if sys.platform == "win32" else ""
-    kind = _Kind("program", suffix, _native_magic())
-    program = _compile_native(kind, [], {"network.c": source, "main.c": main_source}, options)
-    program.chmod(0o700)  # at every return: a process killed right before never got here
-    return program
-
-
-def compile_wasm(
-    source: str, exports: Sequence[str] = (), options: CompileOptions = DEFAULT_OPTIONS
-) -> Path:
-    """Compile C into a WebAssembly module with 128-bit vectors, by zig: four lanes.
-
-    The module has a `_initialize` to call first, exports its memory, and imports nothing as
-    long as the source neither prints nor opens files.
-
-    Args:
-        source: As for `compile_library`, without threads.
-        exports: Functions to export, beside those marked with `export_name`.
-        options: Optimization and time limit; compiler and lanes are given.
-
-    Raises:
-        CompilerError: No zig, or it failed.
-        StorageError: No folder can be written at all.
-    """
-    try:
-        zig = find_compiler("zig")
-    except CompilerError as error:
-        raise CompilerError(
-            "WebAssembly is made by the compiler zig, which was not found. "
-            "Run `pip install ziglang`."
-        ) from error
-    flags = [*WASM_FLAGS, *COMMON_FLAGS, options.optimize]
-    flags += [f"-Wl,--export={name}" for name in exports]
-    job = _Job(
-        kind=_Kind("WebAssembly module", ".wasm", (b"\0asm",)),
-        compiler=zig,
-        flags=flags,
-        sources={"network.c": source},
-        libraries=("-lm",),
-        timeout_seconds=options.timeout_seconds,
-    )
-    return _compile(job, ())
-
-
-def load_library(path: Path) -> ctypes.CDLL:
-    """Load what `compile_library` made.
-
-    Raises:
-        CompilerError: The system refuses it, for instance a library for another processor
-            or a folder from which nothing may be run.
-    """
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        raise CompilerError(
-            f"The compiled library `{path.name}` cannot be loaded: {error}. Set `SMIDGEN_CACHE` "
-            f"to a folder that programs may be run from, or name another compiler with "
-            f"`SMIDGEN_CC`. {ADVICE}"
-        ) from error
-
-
-def _compile_native(
-    kind: _Kind, flags: Sequence[str], sources: Mapping[str, str], options: CompileOptions
-) -> Path:
-    compiler = find_compiler(options.compiler)
-    job = _Job(
-        kind=kind,
-        compiler=compiler,
-        flags=[
-            *flags,
-            *COMMON_FLAGS,
-            options.optimize,
-            *target_flags(compiler, options.lanes),
-            *THREAD_FLAGS,
-            *(SANITIZE_FLAGS if options.sanitize else ()),
-        ],
-        sources=sources,
-        libraries=LIBRARIES,
-        timeout_seconds=options.timeout_seconds,
-    )
-    return _compile(job, sorted(processor_features()))
-
-
-def _native_magic() -> tuple[bytes, ...]:
-    return _MAGIC.get(sys.platform, _MAGIC["linux"])
-
-
-def _compile(job: _Job, processor: Sequence[str]) -> Path:
-    headers = {path.name: path.read_text(encoding="utf-8") for path in HEADER_FOLDER.glob("*.h")}
-    key = _key(job, headers, processor)
-    return cached(key, job.kind.suffix, _builder(job, headers))
-
-
-def _key(job: _Job, headers: Mapping[str, str], processor: Sequence[str]) -> str:
-    """Hash all the output depends on; a command of one's own may look at the processor."""
-    parts = [
-        _KEY_VERSION,
-        job.kind.noun,
-        dict(job.sources),
-        dict(headers),
-        [*job.compiler.command[1:], *job.flags, *job.libraries],
-        job.compiler.kind,
-        job.compiler.version,
-        sys.platform,
-        platform.machine(),
-        list(processor),
-    ]
-    text = json.dumps(parts, sort_keys=True)
-    # 128 bits: encrypted home folders allow names of 143 characters, and a digest follows.
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _builder(job: _Job, headers: Mapping[str, str]) -> Callable[[Path], Path]:
-    compiler, noun = job.compiler, job.kind.noun
-
-    def build(folder: Path) -> Path:
-        for name, text in {**headers, **job.sources}.items():  # just what the key stands for
-            (folder / name).write_text(text, encoding="utf-8")
-        made = folder / f"made{job.kind.suffix}"
-        inputs = [*job.sources, "-o", str(made), *job.libraries]
-        outcome = run(
-            [*compiler.command, *job.flags, *inputs],
-            job.timeout_seconds,
-            folder,
-            {
-                **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder)),
-                "ZIG_LOCAL_CACHE_DIR": str(folder / "zig"),
-                "ZIG_GLOBAL_CACHE_DIR": str(folder.parent / "zig"),
-            },
-        )
-        if outcome.status != 0:
-            check_space(outcome.output, folder)
-            how = describe_failure(outcome, job.timeout_seconds)
-            raise CompilerError(f"The C compiler `{compiler.name}` {how}. {ADVICE}")
-        if not made.is_file() or not made.read_bytes().startswith(job.kind.magic):
-            said = outcome.first_error()
-            raise CompilerError(
-                f"The C compiler `{compiler.name}` ended without an error but made no {noun}"
-                f"{f': {said}' if said else ''}. {ADVICE}"
-            )
-        return made
-
-    return build

@@ -35,6 +35,8 @@ from smidgen.lowering.program import (
 from smidgen.network.network import Network
 from smidgen.network.shapes import Shape, Window
 
+ENTRIES = ("smidgen_train", "smidgen_evaluate", "smidgen_update", "smidgen_prepare")
+"""The functions of every program."""
 _WIDTH = 110
 """Longest line, as in the headers; a call that is longer gets a line for each operand."""
 

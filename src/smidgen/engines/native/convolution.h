@@ -26,7 +26,7 @@ typedef struct {
 } Finish;
 
 INLINE V activate(V x, int activation, float slope) {
-    if (activation == RELU) return keep_where(~(x <= 0), x); /* NaN stays NaN */
+    if (activation == RELU) return keep_unless(x <= 0, x); /* NaN stays NaN */
     if (activation == LEAKY_RELU) return choose(x > 0, x, x * slope);
     return x;
 }
@@ -35,7 +35,7 @@ INLINE V activate(V x, int activation, float slope) {
  * Short runs are added in float and runs in double: mean and variance of a batch then agree
  * with PyTorch's to 1e-7 even where the mean is many deviations away from zero. */
 INLINE void take_sums(const V *values, int count, VI images, VD *sums) {
-    V sum = {}, squares = {};
+    V sum = {0}, squares = {0};
     UNROLL for (int i = 0; i < count; i++) {
         V x = keep_where(images, values[i]);
         sum += x;
@@ -52,7 +52,7 @@ INLINE void conv_tile(const V *x, Map in, int inputs, const float *weight, V *y,
                       Tile tile, const float *bias, Finish finish, VD *sums, VI images) {
     V acc[MAX_SUMS];
     const int filter = inputs * k.rows * k.columns;
-    UNROLL for (int i = 0; i < tile.outputs * tile.columns; i++) acc[i] = (V){};
+    UNROLL for (int i = 0; i < tile.outputs * tile.columns; i++) acc[i] = (V){0};
     for (int c = 0; c < inputs; c++) {
         for (int ky = 0; ky < k.rows; ky++) {
             const V *row = x + c * in.plane + ky * in.pitch;
@@ -96,7 +96,7 @@ INLINE void conv_forward(const V *x, Map in, const float *weight, const float *b
     Tile last = tile;
     last.outputs = rest;
     if (finish.takes_sums)
-        for (int i = 0; i < 2 * out.channels; i++) sums[i] = (VD){};
+        for (int i = 0; i < 2 * out.channels; i++) sums[i] = (VD){0};
     for (int group = 0; group < groups; group++) {
         const V *xg = x + group * inputs * in.plane - k.top * in.pitch - k.left;
         const int first = group * outputs;
@@ -106,10 +106,10 @@ INLINE void conv_forward(const V *x, Map in, const float *weight, const float *b
             int o = 0;
             for (; o + tile.outputs <= outputs; o += tile.outputs)
                 conv_row(row, in, inputs, weight + (first + o) * filter, yr + o * out.plane, out, k, tile,
-                         bias + first + o, finish, sums + 2 * (first + o), images);
+                         finish.has_bias ? bias + first + o : 0, finish, sums + 2 * (first + o), images);
             if (rest)
                 conv_row(row, in, inputs, weight + (first + o) * filter, yr + o * out.plane, out, k, last,
-                         bias + first + o, finish, sums + 2 * (first + o), images);
+                         finish.has_bias ? bias + first + o : 0, finish, sums + 2 * (first + o), images);
         }
     }
 }
@@ -126,7 +126,7 @@ INLINE void conv_input_tile(const V *dy, Map out, int outputs, const float *weig
     low = low > 0 ? low : 0;
     low += (shifted - low) % k.step_y;
     const int high = shifted < k.rows - 1 ? shifted : k.rows - 1;
-    UNROLL for (int i = 0; i < tile.inputs * tile.columns; i++) acc[i] = (V){};
+    UNROLL for (int i = 0; i < tile.inputs * tile.columns; i++) acc[i] = (V){0};
     for (int o = 0; o < outputs; o++) {
         for (int ky = low; ky <= high; ky += k.step_y) {
             const V *row = dy + o * out.plane + (shifted - ky) / k.step_y * out.pitch;
@@ -212,10 +212,10 @@ INLINE void fold_lanes(V *acc, int count, float *out) {
     UNROLL for (int done = 0; done < count; done += LANES) {
         int width = 1;
         UNROLL for (int i = 0; i < 4; i++) width = width < count - done && width < LANES ? 2 * width : width;
-        UNROLL for (int i = count; i < done + width; i++) acc[i] = (V){};
+        UNROLL for (int i = count; i < done + width; i++) acc[i] = (V){0};
         V sums = sum_each(acc + done, width);
         UNROLL for (int i = 0; i < LANES; i++)
-            if (i < width && done + i < count) out[done + i] = sums[i];
+            if (i < width && done + i < count) out[done + i] = LANE(sums, i);
     }
 }
 
@@ -226,7 +226,7 @@ INLINE void conv_weight_tile(const V *x, Map in, const V *dy, Map out, Window k,
                              int inputs, int add) {
     V acc[MAX_SUMS];
     const int area = k.rows * k.columns, size = tile.inputs * tile.rows * k.columns;
-    UNROLL for (int i = 0; i < tile.outputs * size; i++) acc[i] = (V){};
+    UNROLL for (int i = 0; i < tile.outputs * size; i++) acc[i] = (V){0};
     for (int oy = 0; oy < out.height; oy++) {
         const V *xr = x + oy * k.step_y * in.pitch, *dr = dy + oy * out.pitch;
         for (int ox = 0; ox < out.width; ox++, xr += k.step_x, dr++) {
@@ -297,7 +297,7 @@ INLINE void conv_weight_gradient(const V *x, Map in, const V *dy, Map out, Windo
 /* gradient (+)= the biases' gradient: the sum of each channel. */
 INLINE void bias_gradient(const V *dy, Map map, float *gradient, int add) {
     for (int c = 0; c < map.channels; c++) {
-        V sum = {};
+        V sum = {0};
         for (int y = 0; y < map.height; y++)
             for (int x = 0; x < map.width; x++) sum += dy[c * map.plane + y * map.pitch + x];
         gradient[c] = (add ? gradient[c] : 0.0f) + sum_lanes(sum);

@@ -13,15 +13,12 @@ from smidgen.engines.contract import (
     State,
     WeightsName,
     check_plan,
+    find_not_finite,
 )
-from smidgen.engines.native.build import (
-    CompileOptions,
-    compile_library,
-    lanes_of_host,
-    load_library,
-)
-from smidgen.engines.native.codegen import Program, generate
+from smidgen.engines.native.build import CompileOptions, build_library
+from smidgen.engines.native.codegen import ENTRIES, Program, generate
 from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, schedule_of, set_changes
+from smidgen.engines.native.toolchain import lanes_of_host
 from smidgen.errors import EngineError, NonFiniteError
 from smidgen.lowering.numbers import Layout, flattened, folded, statistics_layout, trained_layout
 from smidgen.network.network import Network
@@ -168,7 +165,7 @@ class NativeEngine:
     def use(self, program: Program, options: CompileOptions) -> None:
         """Compile a program of this network and run it from now on, such as one with timers."""
         self.program = program
-        self._library = load_library(compile_library(program.source, options))
+        self.library = build_library(program.source, ENTRIES, options)
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""
@@ -209,18 +206,22 @@ class NativeEngine:
         job, kept = self._training_job(plan)
         for name, view in self._model.trained(self._model.gradient).items():
             view[...] = gradients[name]
-        self._library.smidgen_update(ctypes.byref(job), step)
+        self.library.smidgen_update(ctypes.byref(job), step)
         del kept
 
     def batch(self, plan: EpochPlan, step: int) -> np.ndarray:
-        """Return a batch as the network sees it: float32 (B, C, H, W)."""
+        """Return a batch as the network sees it, float32 (B, C, H, W); see the contract."""
         rows = plan.rows(step)
         images = np.zeros((rows.stop - rows.start, *self.network.input_shape), dtype=np.float32)
         job, kept = self._training_job(plan)
         job.scores = images.ctypes.data
-        self._library.smidgen_prepare(ctypes.byref(job), step)
+        self.library.smidgen_prepare(ctypes.byref(job), step)
         del kept
         return images
+
+    def first_not_finite(self, plan: EpochPlan, step: int) -> str:
+        """Return what went wrong first; see the contract."""
+        return find_not_finite(self, self._labels, plan, step)
 
     def logits(
         self, images: np.ndarray, split: SplitName = "eval", weights: WeightsName = "raw"
@@ -330,7 +331,7 @@ class NativeEngine:
 
     def _run(self, function: str, job: Job, should_stop: Callable[[], bool]) -> None:
         """Run a job on all threads; signals arrive here, in the thread that waits."""
-        call = getattr(self._library, function)
+        call = getattr(self.library, function)
         call.argtypes = (ctypes.POINTER(Job), ctypes.c_int)
         call.restype = None
         if should_stop():

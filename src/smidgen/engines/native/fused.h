@@ -7,7 +7,7 @@
 /* Which cells of a window dropout keeps; rows of even width share hashes as `pointwise_row` does. */
 INLINE VI kept_cell(Map in, VU rows, Pointwise p, int c, int y, int x, int odd) {
     const int element = (c * in.height + y) * in.width + x;
-    if (!p.threshold) return (VI){};
+    if (!p.threshold) return (VI){0};
     if (in.width % 2 == 0) return keeps(dropout_bits(rows, element >> 1), odd, p.threshold);
     VU bits = dropout_bits(rows, element >> 1);
     return element & 1 ? keeps(bits, 1, p.threshold) : keeps(bits, 0, p.threshold);
@@ -18,12 +18,12 @@ enum { MAX_CELLS = 16 };
 /* The values of one window after the steps of `p`, and which cells dropout kept. */
 INLINE V window_values(const V *x, Map in, int c, int oy, int ox, Window k, Pointwise p, const Channel *channel,
                        VU rows, V *values, VI *kept) {
-    V largest = {};
+    V largest = {0};
     UNROLL for (int i = 0; i < k.rows * k.columns; i++) {
         const int y = oy * k.rows + i / k.columns, column = ox * k.columns + i % k.columns;
         kept[i] = kept_cell(in, rows, p, c, y, column, k.columns % 2 == 0 ? i % 2 : column % 2);
         values[i] = pointwise_value(x[y * in.pitch + column], kept[i], channel, p);
-        largest = i ? choose(~(values[i] <= largest), values[i], largest) : values[i];
+        largest = i ? choose(values[i] <= largest, largest, values[i]) : values[i];
     }
     return largest;
 }
@@ -64,7 +64,7 @@ INLINE void pointwise_pool_backward(const V *x, Map in, const V *g, Map out, V *
                     dz[c * to.plane + y * to.pitch + column] =
                         pointwise_slope(x[c * in.plane + y * in.pitch + column], keep_where(wins, left), kept[i],
                                         &channel, i % CHAINS, p);
-                    left = keep_where(~wins, left);
+                    left = keep_unless(wins, left);
                 }
             }
         store_sums(&channel, sums + 2 * c);
@@ -97,7 +97,7 @@ INLINE void conv_input_norm_gradient(const V *dy, Map out, const float *weight, 
                                      const float *shift, const float *means, VU rows, VD *totals, double *sums) {
     V row[in.channels * in.width];
     const Map line = {in.channels, in.height, in.width, 0, in.width};
-    for (int i = 0; i < 2 * in.channels; i++) totals[i] = (VD){};
+    for (int i = 0; i < 2 * in.channels; i++) totals[i] = (VD){0};
     for (int y = 0; y < in.height; y++) {
         conv_input_line(dy, out, weight, row, line, k, groups, y, tile, 0);
         pointwise_backward_row(x, in, row, dz, y, p, scale, shift, means, rows, totals);

@@ -1,4 +1,4 @@
-"""The C structures `Job` and `Schedule` as ctypes, field by field as in `job.h`."""
+"""What Python hands over to C, as one table: the structure `Job` here and the header `job.h`."""
 
 import ctypes
 
@@ -10,81 +10,146 @@ from smidgen.network.shapes import Shape
 from smidgen.recipes.parts import SGD
 from smidgen.recipes.recipe import Recipe
 
-_POINTERS = (
-    "images",
-    "labels",
-    "order",
-    "affine",
-    "elastic",
-    "jitter",
-    "boxes",
-    "targets",
-    "schedule",
-    "weights",
-    "statistics",
-    "gradient",
-    "first_moment",
-    "second_moment",
-    "average_weights",
-    "average_statistics",
-    "stored",
-    "block_gradients",
-    "block_sums",
-    "block_losses",
-    "scratch",
-    "coefficients",
-    "scores",
-)
-_LONGS = ("num_images", "batch_size", "first_step", "num_steps")
-_FLOATS = (
-    "mean",
-    "inverse_std",
-    "fill",
-    "level",
-    "label_smoothing",
-    "teachers_share",
-    "temperature",
-    "weight_decay",
-    "beta2",
-    "rest_beta2",
-    "eps",
-)
-_INTS = ("nearest", "optimizer", "nesterov", "updates", "threads")
-_SHARED = ("stop", "arrived", "phase", "ending", "broken")
-
 OPTIMIZERS = {"sgd": 0, "adam": 1, "adamw": 2}
-"""The C header's numbers."""
+"""The numbers by which C knows them."""
 
-SCHEDULE = np.dtype(
-    [
-        (name, np.float32)
-        for name in (
-            "lr",
-            "momentum",
-            "rest_momentum",
-            "correction",
-            "root_correction",
-            "rest_decay",
-        )
-    ]
-)
+_SCHEDULE = ("lr", "momentum", "rest_momentum", "correction", "root_correction", "rest_decay")
+"""What is scheduled for one update. What is near 1 comes with its distance from 1, computed in
+double: 1 - 0.999f is wrong by 5e-5. Adam's bias corrections are computed beforehand, too."""
+
+SCHEDULE = np.dtype([(name, np.float32) for name in _SCHEDULE])
 """One row per step."""
+
+_JOB: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "data and the plan's arrays; NULL where nothing is changed",
+        (
+            ("const uint8_t *", "images"),
+            ("const int32_t *", "labels"),
+            ("const int32_t *", "order"),
+            ("const float *", "affine"),
+            ("const float *", "elastic"),
+            ("const float *", "jitter"),
+            ("const int32_t *", "boxes"),
+            ("const float *", "targets"),
+            ("const Schedule *", "schedule"),
+        ),
+    ),
+    (
+        "the model's state, flat, in the network's order",
+        tuple(
+            ("float *", name)
+            for name in (
+                "weights",
+                "statistics",
+                "gradient",
+                "first_moment",
+                "second_moment",
+                "average_weights",
+                "average_statistics",
+            )
+        ),
+    ),
+    (
+        "working memory: per block of a batch, then per thread; last, scores or a batch",
+        (
+            ("float *", "stored"),
+            ("float *", "block_gradients"),
+            ("double *", "block_sums"),
+            ("double *", "block_losses"),
+            ("float *", "scratch"),
+            ("float *", "coefficients"),
+            ("float *", "scores"),
+        ),
+    ),
+    (
+        "sizes and settings",
+        (
+            *(("int64_t ", n) for n in ("num_images", "batch_size", "first_step", "num_steps")),
+            *(
+                ("float ", name)
+                for name in (
+                    "mean",
+                    "inverse_std",
+                    "fill",
+                    "level",
+                    "label_smoothing",
+                    "teachers_share",
+                    "temperature",
+                    "weight_decay",
+                    "beta2",
+                    "rest_beta2",
+                    "eps",
+                )
+            ),
+            *(("int32_t ", n) for n in ("nearest", "optimizer", "nesterov", "updates", "threads")),
+            ("uint32_t ", "dropout_key"),
+        ),
+    ),
+    (
+        "shared between threads, and results",
+        (
+            *(("int32_t ", n) for n in ("stop", "arrived", "phase", "ending", "broken")),
+            ("int64_t ", "steps_done"),
+            ("int64_t ", "num_correct"),
+            ("double ", "loss"),
+        ),
+    ),
+)
+"""What is handed over for an epoch or an evaluation: C types and names, in groups.
+
+The C header and the Python structure are both made of this table.
+"""
+
+_CTYPES = {
+    "int64_t ": ctypes.c_int64,
+    "int32_t ": ctypes.c_int32,
+    "uint32_t ": ctypes.c_uint32,
+    "float ": ctypes.c_float,
+    "double ": ctypes.c_double,
+}
 
 
 class Job(ctypes.Structure):
     """What C is told about an epoch or an evaluation; arrays must outlive the call."""
 
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in _POINTERS),
-        *((name, ctypes.c_int64) for name in _LONGS),
-        *((name, ctypes.c_float) for name in _FLOATS),
-        *((name, ctypes.c_int32) for name in _INTS),
-        ("dropout_key", ctypes.c_uint32),
-        *((name, ctypes.c_int32) for name in _SHARED),
-        ("steps_done", ctypes.c_int64),
-        ("num_correct", ctypes.c_int64),
-        ("loss", ctypes.c_double),
+    _fields_ = tuple(
+        (name, _CTYPES.get(c_type, ctypes.c_void_p)) for _, group in _JOB for c_type, name in group
     )
+
+
+def job_header() -> str:
+    """Return the C header `job.h`."""
+    fields = []
+    for what, group in _JOB:
+        fields += [f"/* {what} */", *(f"{c_type}{name};" for c_type, name in group)]
+    kinds = ", ".join(f"{name.upper()} = {number}" for name, number in OPTIMIZERS.items())
+    return _HEADER.format(
+        schedule=", ".join(_SCHEDULE),
+        fields="\n".join(f"    {field}" for field in fields),
+        optimizers=kinds,
+    )
+
+
+_HEADER = """/* What Python hands over for an epoch or an evaluation, from job.py's table. */
+#ifndef SMIDGEN_JOB_H
+#define SMIDGEN_JOB_H
+
+#include <stdint.h>
+
+/* What is scheduled for one update. */
+typedef struct {{
+    float {schedule};
+}} Schedule;
+
+typedef struct {{
+{fields}
+}} Job;
+
+enum {{ {optimizers} }};
+
+#endif
+"""
 
 
 def address(array: np.ndarray | None) -> int | None:

@@ -3,7 +3,7 @@
 #ifndef SMIDGEN_LOSS_H
 #define SMIDGEN_LOSS_H
 
-#include "job.h"
+#include "worker.h"
 
 /* Mixes into a block's losses and d loss / d scores the teachers' share of T^2 KL(q || p): p is
  * softmax(scores / T), q the teachers' targets. Its gradient is T (p - q). Never inlined, so that
@@ -13,14 +13,14 @@ static __attribute__((noinline)) void toward_teachers(const Worker *w, int64_t b
     const Job *job = w->job;
     const VI images = images_of(w, block);
     const float share = job->teachers_share, temperature = job->temperature;
-    V largest = scores[0], sum = {}, divergence = {};
+    V largest = scores[0], sum = {0}, divergence = {0};
     for (int k = 1; k < classes; k++) largest = choose(scores[k] > largest, scores[k], largest);
     for (int k = 0; k < classes; k++) sum += exponential((scores[k] - largest) / temperature);
     const V log_sum = logarithm(sum);
     for (int k = 0; k < classes; k++) {
-        V target = {};
+        V target = {0};
         for (int i = 0; i < LANES; i++)
-            if (images[i]) target[i] = job->targets[(w->first + block * LANES + i) * classes + k];
+            if (LANE(images, i)) LANE(target, i) = job->targets[(w->first + block * LANES + i) * classes + k];
         const V log_answer = (scores[k] - largest) / temperature - log_sum;
         const V log_target = logarithm(larger(target, splat(1e-30f))); /* 0 log 0 counts as 0 */
         divergence += target * (log_target - log_answer);
@@ -35,14 +35,14 @@ static __attribute__((noinline)) void toward_teachers(const Worker *w, int64_t b
 INLINE void cross_entropy(const Worker *w, int64_t block, const V *scores, V *gradient, int classes) {
     const Job *job = w->job;
     const VI images = images_of(w, block);
-    VI label = {}, answer = {};
+    VI label = {0}, answer = {0};
     for (int i = 0; i < LANES; i++)
-        if (images[i]) label[i] = job->labels[job->order[w->first + block * LANES + i]];
-    V largest = scores[0], sum = {}, own = {}, all = {};
+        if (LANE(images, i)) LANE(label, i) = job->labels[job->order[w->first + block * LANES + i]];
+    V largest = scores[0], sum = {0}, own = {0}, all = {0};
     for (int k = 1; k < classes; k++) {
         VI wins = scores[k] > largest;
         largest = choose(wins, scores[k], largest);
-        answer = (wins & k) | (~wins & answer);
+        answer = choose_whole(wins, k + (VI){0}, answer);
     }
     for (int k = 0; k < classes; k++) {
         V shifted = scores[k] - largest;
@@ -61,14 +61,14 @@ INLINE void cross_entropy(const Worker *w, int64_t block, const V *scores, V *gr
     double *out = job->block_losses + 2 * block;
     out[0] = sum_lanes_wide(widen(keep_where(images, loss)));
     out[1] = 0;
-    for (int i = 0; i < LANES; i++) out[1] += images[i] && label[i] == answer[i];
+    for (int i = 0; i < LANES; i++) out[1] += LANE(images, i) && LANE(label, i) == LANE(answer, i);
 }
 
 /* The scores of a block's images as rows of classes. */
 INLINE void store_scores(const Worker *w, int64_t block, const V *scores, int classes) {
     for (int i = 0; i < LANES && block * LANES + i < w->count; i++)
         for (int k = 0; k < classes; k++)
-            w->job->scores[(w->first + block * LANES + i) * classes + k] = scores[k][i];
+            w->job->scores[(w->first + block * LANES + i) * classes + k] = LANE(scores[k], i);
 }
 
 #endif

@@ -7,9 +7,9 @@
 /* Sums and sums of squares of each channel, for values that no convolution produced. */
 INLINE void norm_sums(const V *x, Map map, VI images, double *sums) {
     for (int c = 0; c < map.channels; c++) {
-        VD totals[2] = {};
+        VD totals[2] = {0};
         for (int row = 0; row < map.height; row++) {
-            V sum = {}, squares = {};
+            V sum = {0}, squares = {0};
             for (int i = 0; i < map.width; i++) {
                 V value = keep_where(images, x[c * map.plane + row * map.pitch + i]);
                 sum += value;
@@ -24,7 +24,7 @@ INLINE void norm_sums(const V *x, Map map, VI images, double *sums) {
 }
 
 /* The same from the totals that a convolution took while it stored its values. */
-INLINE void fold_sums(const VD *totals, int channels, double *sums) {
+INLINE void fold_sums(VD *totals, int channels, double *sums) {
     for (int i = 0; i < 2 * channels; i++) sums[i] = sum_lanes_wide(totals[i]);
 }
 
@@ -48,10 +48,10 @@ INLINE void norm_backward(const V *x, Map in, const V *dz, Map of, V *dx, Map to
 }
 
 INLINE V map_sum(const V *x, Map map, V minus, int squared) {
-    V total = {};
+    V total = {0};
     for (int c = 0; c < map.channels; c++)
         for (int row = 0; row < map.height; row++) {
-            V sum = {};
+            V sum = {0};
             for (int i = 0; i < map.width; i++) {
                 V value = x[c * map.plane + row * map.pitch + i] - minus;
                 sum += squared ? value * value : value;
@@ -62,8 +62,8 @@ INLINE V map_sum(const V *x, Map map, V minus, int squared) {
 }
 
 INLINE V square_root(V x) {
-    V root;
-    for (int i = 0; i < LANES; i++) root[i] = __builtin_sqrtf(x[i]);
+    V root = {0};
+    for (int i = 0; i < LANES; i++) LANE(root, i) = __builtin_sqrtf(LANE(x, i));
     return root;
 }
 
@@ -71,7 +71,7 @@ INLINE V square_root(V x) {
 INLINE void sample_norm_forward(const V *x, Map in, V *y, Map out, const float *gain, const float *bias,
                                 float eps) {
     const float count = in.channels * in.height * in.width;
-    V mean = map_sum(x, in, (V){}, 0) / count;
+    V mean = map_sum(x, in, (V){0}, 0) / count;
     V scale = gain[0] / (square_root(map_sum(x, in, mean, 1) / count) + eps);
     for (int c = 0; c < in.channels; c++)
         for (int row = 0; row < in.height; row++)
@@ -86,9 +86,9 @@ INLINE void sample_norm_backward(const V *x, Map in, const V *g, Map of, V *dx, 
                                  float eps, float *gain_gradient, float *bias_gradient, int needs_input,
                                  int add_parameters, int add) {
     const float count = in.channels * in.height * in.width;
-    V mean = map_sum(x, in, (V){}, 0) / count, product = {};
+    V mean = map_sum(x, in, (V){0}, 0) / count, product = {0};
     V deviation = square_root(larger(map_sum(x, in, mean, 1) / count, splat(1.17549435e-38f)));
-    V inverse = 1.0f / (deviation + eps), sum = map_sum(g, of, (V){}, 0);
+    V inverse = 1.0f / (deviation + eps), sum = map_sum(g, of, (V){0}, 0);
     for (int c = 0; c < in.channels; c++)
         for (int row = 0; row < in.height; row++)
             for (int i = 0; i < in.width; i++)

@@ -1,7 +1,9 @@
 """Why the native engine cannot run a recipe: no compiler, or sizes beyond what its C holds."""
 
-from smidgen.engines.native.build import find_compiler
-from smidgen.errors import CompilerError
+from smidgen.engines.native.build import build_library
+from smidgen.engines.native.codegen import ENTRIES, generate
+from smidgen.engines.native.toolchain import find_compiler, lanes_of_host
+from smidgen.errors import CompilerError, StorageError
 from smidgen.network.layers import Conv, PReLU, SeparableConv
 from smidgen.network.network import Network
 from smidgen.network.shapes import num_elements, show_shape
@@ -18,13 +20,25 @@ as many again while it is moved, and 64 for a value of a row, which is a vector.
 """
 
 
-def obstacle_to(recipe: Recipe) -> str | None:
-    """Return why the native engine cannot run a recipe on this machine, or None if it can."""
+def obstacle_to(recipe: Recipe, *, builds: bool = False) -> str | None:
+    """Return why the native engine cannot run a recipe on this machine, or None if it can.
+
+    Args:
+        recipe: What shall be trained or evaluated.
+        builds: Whether to compile and load the recipe's program, too: nothing less tells whether
+            a compiler has its headers, finds space and ends, and whether its work can be loaded.
+            What was compiled is kept, so that the engine finds it.
+    """
+    if (reason := supports(recipe.network)) is not None:
+        return reason
     try:
-        find_compiler()
-    except CompilerError as problem:
+        if builds:
+            build_library(generate(recipe.network, lanes_of_host()).source, ENTRIES)
+        else:
+            find_compiler()
+    except (CompilerError, StorageError) as problem:
         return str(problem)
-    return supports(recipe.network)
+    return None
 
 
 def supports(network: Network) -> str | None:

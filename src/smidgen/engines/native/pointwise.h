@@ -4,7 +4,7 @@
 #define SMIDGEN_POINTWISE_H
 
 #include "convolution.h"
-#include "job.h"
+#include "worker.h"
 
 /* Which of the steps there are: y = factor * keep * activation(scale * x + shift).
  * `threshold` is dropout's in 65536ths (0: none); `slopes` are PReLU's, one per channel. */
@@ -24,8 +24,8 @@ INLINE VU mix(VU x) {
 
 /* What a dropout layer mixes with its elements' numbers, for the images at `position`, ... */
 INLINE VU dropout_rows(uint32_t key, uint32_t step, uint32_t layer, uint32_t position) {
-    VU lane;
-    for (int i = 0; i < LANES; i++) lane[i] = (position + (uint32_t)i) * 0xc2b2ae3du;
+    VU lane = {0};
+    for (int i = 0; i < LANES; i++) LANE(lane, i) = (position + (uint32_t)i) * 0xc2b2ae3du;
     VU once = mix(splat_bits(key ^ step * 0x9e3779b1u));
     return mix(mix(once ^ splat_bits(layer * 0x85ebca77u)) ^ lane);
 }
@@ -63,7 +63,7 @@ INLINE Channel channel_of(Pointwise p, int c, const float *scale, const float *s
 
 INLINE V pointwise_value(V x, VI kept, const Channel *channel, Pointwise p) {
     if (p.has_norm) x = x * channel->scale + channel->shift;
-    if (p.activation == RELU) x = keep_where(~(x <= 0), x);
+    if (p.activation == RELU) x = keep_unless(x <= 0, x);
     if (p.activation == LEAKY_RELU) x = choose(x > 0, x, x * channel->slope);
     if (p.threshold) x = keep_where(kept, x);
     return p.factor == 1.0f ? x : x * p.factor;
@@ -73,7 +73,7 @@ INLINE V pointwise_slope(V x, V g, VI kept, Channel *channel, int chain, Pointwi
     if (p.threshold) g = keep_where(kept, g);
     if (p.factor != 1.0f) g *= p.factor;
     V z = p.has_norm ? x * channel->scale + channel->shift : x;
-    if (p.has_slopes) channel->slope_sum += keep_where(~(z > 0), g * z);
+    if (p.has_slopes) channel->slope_sum += keep_unless(z > 0, g * z);
     if (p.activation == RELU) g = keep_where(z > 0, g);
     if (p.activation == LEAKY_RELU) g = choose(z > 0, g, g * channel->slope);
     if (p.has_norm) {
@@ -101,12 +101,12 @@ INLINE void pointwise_row(const V *x, const V *g, V *out, int width, int element
     }
     for (; i + CHAINS <= width; i += CHAINS)
         UNROLL for (int j = 0; j < CHAINS; j += 2) {
-            VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){};
+            VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){0};
             pointwise_element(x, g, out, i + j, j, keeps(bits, 0, p.threshold), channel, p, add);
             pointwise_element(x, g, out, i + j + 1, j + 1, keeps(bits, 1, p.threshold), channel, p, add);
         }
     for (int j = 0; i + j < width; j++) {
-        VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){};
+        VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){0};
         VI kept = j & 1 ? keeps(bits, 1, p.threshold) : keeps(bits, 0, p.threshold);
         pointwise_element(x, g, out, i + j, 0, kept, channel, p, add);
     }
@@ -124,7 +124,7 @@ INLINE void pointwise_forward(const V *x, Map in, V *y, Map out, Pointwise p, co
 }
 
 INLINE void store_sums(const Channel *channel, double *sums) {
-    VD sum = {}, product = {};
+    VD sum = {0}, product = {0};
     UNROLL for (int i = 0; i < CHAINS; i++) {
         sum += widen(channel->sum[i]);
         product += widen(channel->product[i]);

@@ -24,7 +24,7 @@ INLINE V largest_of(const V *plane, int pitch, Cells cells) {
     for (int y = cells.y0; y < cells.y1; y++)
         for (int x = cells.x0; x < cells.x1; x++) {
             V value = plane[y * pitch + x];
-            largest = choose(~(value <= largest), value, largest);
+            largest = choose(value <= largest, largest, value);
         }
     return largest;
 }
@@ -50,7 +50,7 @@ INLINE void max_pool_backward(const V *x, Map in, const V *g, Map out, V *dx, Ma
                     for (int i = cells.x0; i < cells.x1; i++) {
                         VI wins = plane[row * in.pitch + i] == largest;
                         dx[c * to.plane + row * to.pitch + i] += keep_where(wins, left);
-                        left = keep_where(~wins, left);
+                        left = keep_unless(wins, left);
                     }
             }
 }
@@ -65,7 +65,7 @@ INLINE void average_pool_forward(const V *x, Map in, V *y, Map out, Window k, in
         for (int oy = 0; oy < out.height; oy++)
             for (int ox = 0; ox < out.width; ox++) {
                 const Cells cells = cells_of(in, k, oy, ox);
-                V sum = {};
+                V sum = {0};
                 for (int row = cells.y0; row < cells.y1; row++)
                     for (int i = cells.x0; i < cells.x1; i++) sum += x[c * in.plane + row * in.pitch + i];
                 y[c * out.plane + oy * out.pitch + ox] = sum * share_of(k, cells, counts_padding);

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from smidgen.engines.contract import EpochPlan
-from smidgen.engines.native.build import (
-    CompileOptions,
-    compile_library,
-    lanes_of_host,
-    load_library,
-)
+from smidgen.engines.native.build import CompileOptions, build_library
 from smidgen.engines.native.codegen import generate
 from smidgen.engines.native.engine import NativeEngine
+from smidgen.engines.native.toolchain import lanes_of_host
 from smidgen.network.network import Network
 from smidgen.recipes.recipe import Recipe
 
@@ -72,8 +68,9 @@ def profile(
     program = generate(network, lanes, is_profiled=True)
     engine = NativeEngine(network, recipe, images, labels, compile_options=options)
     engine.use(program, options)
-    library = load_library(compile_library(program.source, options))
-    timers = (ctypes.c_double * len(program.training_calls)).in_dll(library, "smidgen_seconds")
+    timers = (ctypes.c_double * len(program.training_calls)).in_dll(
+        engine.library, "smidgen_seconds"
+    )
     engine.train_epoch(plan, lambda: False)
     before = np.array(timers)
     start = time.perf_counter()
@@ -106,7 +103,7 @@ def peak_gflops(options: CompileOptions | None = None, rounds: int = 5) -> float
     """
     options = options or CompileOptions()
     lanes = lanes_of_host() if options.lanes is None else options.lanes
-    library = load_library(compile_library(_PEAK.replace("@LANES@", str(lanes)), options))
+    library = build_library(_PEAK.replace("@LANES@", str(lanes)), ("smidgen_peak",), options)
     library.smidgen_peak.restype = ctypes.c_double
     library.smidgen_peak.argtypes = (ctypes.c_long,)
     best = 0.0

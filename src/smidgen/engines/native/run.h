@@ -30,6 +30,8 @@ typedef struct {
 #define EXPORT(name) __attribute__((visibility("default")))
 #endif
 
+enum { RUNNING, STOPPED };
+
 typedef void (*Part)(Worker *, int64_t);
 
 /* A network as the generator prints it; `backward[segments - 1]` is part of the forward. */

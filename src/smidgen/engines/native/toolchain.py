@@ -1,7 +1,20 @@
-"""A name or nothing in, a C compiler that answers out; and the running of it, on a leash."""
+"""This machine in, C compilers, their flags and the lanes of its processor out.
+
+Which optimizations are safe for training:
+
+- `-ffp-contract=fast`: a product and a sum become one FMA, which is half of the speed. The
+  choice is made when compiling, so it is the same in every run and thread.
+- `-fno-math-errno`: `sqrtf` is one instruction. `-fno-trapping-math`: a branch on floats may
+  become a select. Both change no value, only error flags that nobody reads.
+- `-fno-strict-aliasing`: kernels read bytes and floats as vectors.
+- Not `-ffast-math`. It assumes that NaN and infinity never happen, and a training step that
+  goes wrong has to be seen; it may sum in another order, so that gcc and clang, or two widths,
+  drift apart; and linking with it makes the whole process, NumPy too, flush denormals.
+- Not `-march=native`. Features named by lanes give the same instructions on every processor
+  that has them, so a seed gives the same bits in a mixed cluster.
+"""
 
 import contextlib
-import ctypes
 import functools
 import importlib.util
 import os
@@ -13,12 +26,28 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 from smidgen.errors import CompilerError
+from smidgen.places import at_home
+
+COMPILER_VARIABLE = "SMIDGEN_CC"
+OLDEST_GCC = 12
+"""The first gcc with `__builtin_shufflevector`, which the kernels are written with."""
+ADVICE = f"Use `--engine torch`, install gcc {OLDEST_GCC} or newer, or run `pip install ziglang`."
+COMMON_FLAGS = (
+    "-std=gnu11",
+    "-Wno-psabi",  # about vectors in registers of functions that are all inlined
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+)
+# With `-z defs` a function that is missing is an error now, not when the library is loaded.
+_LIBRARY_FLAGS = ("-shared", "-fPIC", *(() if sys.platform == "darwin" else ("-Wl,-z,defs",)))
 
 LANES = (16, 8, 4, 1)
 """Images side by side in one vector that code can be generated for."""
@@ -32,23 +61,26 @@ _FEATURES_OF_LANES = {
 The kernels themselves need avx512f; bw, dq and vl come with it on every processor since 2017
 and let compilers handle bytes, masks and short vectors without detours.
 """
-
 _CPUINFO = Path("/proc/cpuinfo")
-_WINDOWS_FEATURES = {40: ("avx2", "fma")}
-"""Windows tells of AVX2 (which brings FMA) but not of the parts of AVX-512: 8 lanes at most."""
+
+_NAMES = ("cc", "gcc", "clang")
+_PROBE_SECONDS = 30.0
+"""A compiler tells its version in 5 ms, a cold zig in 200; one that hangs must not hang us."""
+_OUTPUT_BYTES = 65_536
+"""How much of what a compiler prints is kept; errors come first, and one line is shown."""
+_ERROR = re.compile(r"\berror\b|\bundefined (reference|symbol)", re.IGNORECASE)
+_LINE_CHARACTERS = 200
+_LAST_WORDS_SECONDS = 10.0
+"""Only something left in the background keeps the pipe open after the end; it is not awaited."""
 
 
 @functools.cache
 def processor_features() -> frozenset[str]:
     """Return what this processor can do beyond its baseline, in Linux's spelling.
 
-    Read from `/proc/cpuinfo` on Linux, `sysctl` on macOS and the kernel's own answer on
-    Windows; empty elsewhere, or where they tell nothing.
+    Read from `/proc/cpuinfo` on Linux and `sysctl` on macOS; empty elsewhere, or where they tell
+    nothing.
     """
-    if sys.platform == "win32":
-        is_present = ctypes.windll.kernel32.IsProcessorFeaturePresent
-        known = [names for number, names in _WINDOWS_FEATURES.items() if is_present(number)]
-        return frozenset(name for names in known for name in names)
     if sys.platform == "darwin":
         return frozenset(_ask_sysctl().lower().split())
     try:
@@ -66,14 +98,9 @@ def features_in_cpuinfo(text: str) -> frozenset[str]:
     return frozenset()
 
 
-def is_x86() -> bool:
-    """Tell whether this machine has a 64-bit processor of the x86 family."""
-    return platform.machine().lower() in ("x86_64", "amd64")
-
-
 def needed_features(lanes: int) -> tuple[str, ...]:
     """Return what this machine's processor must offer beyond its baseline for so many lanes."""
-    return _FEATURES_OF_LANES.get(lanes, ()) if is_x86() else ()
+    return _FEATURES_OF_LANES.get(lanes, ()) if _is_x86() else ()
 
 
 def missing_features(lanes: int) -> tuple[str, ...]:
@@ -87,9 +114,13 @@ def lanes_of_host() -> int:
     16 with AVX-512 (F, BW, DQ and VL), 8 with AVX2 and FMA, 4 on every other x86-64 (SSE2)
     and on 64-bit ARM (NEON), 1 on any other machine.
     """
-    if is_x86():
+    if _is_x86():
         return next(lanes for lanes in LANES if not missing_features(lanes))
     return 4 if platform.machine().lower() in ("aarch64", "arm64") else 1
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _ask_sysctl() -> str:
@@ -100,22 +131,6 @@ def _ask_sysctl() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout
-
-
-COMPILER_VARIABLE = "SMIDGEN_CC"
-OLDEST_GCC = 12
-"""The first gcc with `__builtin_shufflevector`, which the kernels are written with."""
-ADVICE = f"Use `--engine torch`, install gcc {OLDEST_GCC} or newer, or run `pip install ziglang`."
-
-_CANDIDATES = ("cc", "gcc", "clang")
-_PROBE_SECONDS = 30.0
-"""A compiler tells its version in 5 ms, a cold zig in 200; one that hangs must not hang us."""
-_OUTPUT_BYTES = 65_536
-"""How much of what a compiler prints is kept; errors come first, and one line is shown."""
-_ERROR = re.compile(r"\berror\b|\bundefined (reference|symbol)", re.IGNORECASE)
-_LINE_CHARACTERS = 200
-_LAST_WORDS_SECONDS = 10.0
-"""Only something left in the background keeps the pipe open after the end; it is not awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,96 @@ class Compiler:
     def name(self) -> str:
         """The command as one would type it."""
         return shlex.join(self.command)
+
+
+def library_command(compiler: Compiler, lanes: int | None, optimize: str) -> list[str]:
+    """Return the call that makes a shared library, but for its sources and its name.
+
+    Args:
+        compiler: Which one.
+        lanes: 16, 8, 4 or 1 images side by side; None for as many as this processor can.
+        optimize: The optimization flag.
+
+    Raises:
+        CompilerError: Another number, or more than this processor can run.
+    """
+    flags = (*_LIBRARY_FLAGS, *COMMON_FLAGS, optimize, *target_flags(compiler, lanes), "-pthread")
+    return [*compiler.command, *flags]
+
+
+def target_flags(compiler: Compiler, lanes: int | None) -> tuple[str, ...]:
+    """Return the flags for code with so many images side by side; see `library_command`."""
+    lanes = lanes_of_host() if lanes is None else lanes
+    if lanes not in LANES:
+        raise CompilerError(f"`lanes` must be 16, 8, 4 or 1, not {lanes}.")
+    if missing := missing_features(lanes):
+        raise CompilerError(
+            f"{lanes} lanes need {', '.join(f'`{name}`' for name in missing)}, which this "
+            f"processor lacks. Use `lanes={lanes_of_host()}`."
+        )
+    features = needed_features(lanes)
+    if compiler.kind != "zig":
+        return tuple(f"-m{name}" for name in features)
+    # Left alone, zig takes what it finds in this processor, adds checks and keeps symbols.
+    return ("-mcpu=" + "+".join(["baseline", *features]), "-fno-sanitize=undefined", "-s")
+
+
+def find_compiler(name: str | None = None) -> Compiler:
+    """Return the first of `find_compilers`."""
+    return next(find_compilers(name))
+
+
+def find_compilers(name: str | None = None) -> Iterator[Compiler]:
+    """Go through the C compilers for the native engine, the one to be preferred first.
+
+    Each is asked only when it is its turn.
+
+    Args:
+        name: `gcc`, `clang`, `cc`, `zig`, a path, or a command with arguments: that one alone.
+            None takes `SMIDGEN_CC` if it is set, else all that answer of `cc`, `gcc` and `clang`
+            on PATH and the zig of the package `ziglang`; gcc comes before clang, whose code was
+            three times slower on AVX2.
+
+    Raises:
+        CompilerError: The one asked for is missing, broken or too old; or there is none.
+    """
+    if name is not None:
+        yield _probe(_command_of(name, "the option `compiler`"))
+        return
+    if chosen := os.environ.get(COMPILER_VARIABLE):
+        yield _probe(_command_of(at_home(chosen), f"`{COMPILER_VARIABLE}`"))
+        return
+    others: list[Compiler] = []
+    failures: list[CompilerError] = []
+    num_found = 0
+    for command in _candidates():
+        try:
+            compiler = _probe(command)
+        except CompilerError as failure:
+            failures.append(failure)
+            continue
+        num_found += 1
+        if compiler.kind == "gcc":
+            yield compiler
+        else:
+            others.append(compiler)
+    yield from others
+    if num_found:
+        return
+    if failures:
+        raise failures[0]
+    raise CompilerError(
+        "No C compiler was found: looked for `cc`, `gcc` and `clang` on PATH and for the "
+        f"Python package `ziglang`. {ADVICE}"
+    )
+
+
+def _candidates() -> list[tuple[str, ...]]:
+    """Return what may be a compiler; one program under two names, as cc and gcc, stands once."""
+    paths = {os.path.realpath(path): path for path in map(shutil.which, _NAMES[::-1]) if path}
+    commands = [(os.path.abspath(path),) for path in reversed(paths.values())]
+    zig = _zig_of_package()
+    return [*commands, (zig, "cc")] if zig else [*commands]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,37 +266,6 @@ class Outcome:
         errors = [line for line in lines if _ERROR.search(line)]
         first = (errors or lines or [""])[0].rstrip(".")
         return first if len(first) <= _LINE_CHARACTERS else first[:_LINE_CHARACTERS] + "..."
-
-
-def find_compiler(name: str | None = None) -> Compiler:
-    """Return a C compiler for the native engine.
-
-    Args:
-        name: `gcc`, `clang`, `cc`, `zig`, a path, or a command with arguments. None takes
-            `SMIDGEN_CC` if it is set, else the first that answers of `cc`, `gcc` and `clang`
-            on PATH and the zig of the package `ziglang`.
-
-    Raises:
-        CompilerError: The one asked for is missing, broken or too old; or there is none.
-    """
-    if name is not None:
-        return _probe(_command_of(name, "the option `compiler`"))
-    if chosen := os.environ.get(COMPILER_VARIABLE):
-        return _probe(_command_of(chosen, f"`{COMPILER_VARIABLE}`"))
-    found = [(os.path.abspath(path),) for path in map(shutil.which, _CANDIDATES) if path]
-    zig = _zig_of_package()
-    failures: list[CompilerError] = []
-    for command in [*found, (zig, "cc")] if zig else found:
-        try:
-            return _probe(command)
-        except CompilerError as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
-    raise CompilerError(
-        "No C compiler was found: looked for `cc`, `gcc` and `clang` on PATH and for the "
-        f"Python package `ziglang`. {ADVICE}"
-    )
 
 
 def run(
@@ -310,7 +384,7 @@ def _zig_of_package() -> str | None:
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
         return None
-    program = Path(spec.origin).with_name("zig.exe" if sys.platform == "win32" else "zig")
+    program = Path(spec.origin).with_name("zig")
     return str(program) if program.is_file() else None
 
 
@@ -323,11 +397,8 @@ def _read_beginning(stream: IO[bytes], kept: bytearray) -> None:
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End a running program and everything it started."""
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -336,60 +407,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-COMMON_FLAGS = (
-    "-std=gnu11",
-    "-w",  # what remains in the output are errors, whose first line is shown
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fno-strict-aliasing",
-)
-SANITIZE_FLAGS = (
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-    "-fno-omit-frame-pointer",
-    "-g",
-)
-WASM_FLAGS = ("-target", "wasm32-wasi", "-mcpu=generic+simd128", "-mexec-model=reactor", "-s")
-THREAD_FLAGS = () if sys.platform == "win32" else ("-pthread",)
-LIBRARIES = () if sys.platform == "win32" else ("-lm",)
-
-
-def library_flags(sanitize: bool) -> tuple[str, ...]:
-    """Return the flags that make a shared library of this system's kind."""
-    if sys.platform == "win32":
-        return ("-shared",)
-    if sys.platform == "darwin" or sanitize:
-        return ("-shared", "-fPIC")
-    # A function that is missing is an error now, not when the library is loaded.
-    return ("-shared", "-fPIC", "-Wl,-z,defs")
-
-
-def target_flags(compiler: Compiler, lanes: int | None) -> tuple[str, ...]:
-    """Return the flags for code with so many images side by side.
-
-    Args:
-        compiler: Whose flags.
-        lanes: 16, 8, 4 or 1; None for as many as this processor can.
-
-    Raises:
-        CompilerError: Another number, or more than this processor can run.
-    """
-    features = _checked_features(lanes_of_host() if lanes is None else lanes)
-    if compiler.kind != "zig":
-        return tuple(f"-m{name}" for name in features)
-    # Left alone, zig takes what it finds in this processor, adds checks and keeps symbols.
-    return ("-mcpu=" + "+".join(["baseline", *features]), "-fno-sanitize=undefined", "-s")
-
-
-def _checked_features(lanes: int) -> Sequence[str]:
-    if lanes not in LANES:
-        raise CompilerError(f"`lanes` must be 16, 8, 4 or 1, not {lanes}.")
-    if missing := missing_features(lanes):
-        raise CompilerError(
-            f"{lanes} lanes need {', '.join(f'`{name}`' for name in missing)}, which this "
-            f"processor lacks. Use `lanes={lanes_of_host()}`."
-        )
-    return needed_features(lanes)

@@ -2,7 +2,7 @@
 #ifndef SMIDGEN_UPDATE_H
 #define SMIDGEN_UPDATE_H
 
-#include "job.h"
+#include "worker.h"
 
 /* The gradient of the weights from..to: the blocks' parts in the order of the blocks, so the
  * sum does not depend on which thread computed which. Returns whether all are finite. */

@@ -1,25 +1,32 @@
 """One network that holds every layer kind: all builds agree, and memory is used cleanly."""
 
+import ctypes
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from smidgen.engines.native.build import (
-    CompileOptions,
-    compile_executable,
-    compile_wasm,
+from smidgen.engines.native.build import CompileOptions, headers
+from smidgen.engines.native.codegen import generate
+from smidgen.engines.native.toolchain import (
+    COMMON_FLAGS,
+    LANES,
     find_compiler,
     lanes_of_host,
+    target_flags,
 )
-from smidgen.engines.native.codegen import generate
 from smidgen.errors import CompilerError
+from smidgen.lowering.kernels import KERNELS, Parameter
 from smidgen.network import layers as L
 from smidgen.network.layers import Branches, Repeat, Residual
 from smidgen.network.network import Network
 
+from ...lowering.test_interpreter import interpreted
 from .conftest import Answer, data_for, engine_with, largest_error, native_answer, random_tensors
 
 EVERYTHING = Network(
@@ -158,37 +165,155 @@ int main(void) {{
 @pytest.mark.parametrize(
     "lanes", [4, *(pytest.param(lanes, marks=pytest.mark.slow) for lanes in (16, 8, 1))]
 )
-def test_memory_is_used_cleanly(lanes: int) -> None:
+def test_memory_is_used_cleanly(lanes: int, tmp_path: Path) -> None:
     """AddressSanitizer and UBSan see nothing wrong in two steps and an evaluation."""
     if lanes > lanes_of_host():
         pytest.skip(f"this processor has fewer than {lanes} lanes")
     program = generate(EVERYTHING, lanes)
+    training, folding = program.training, program.evaluation.folding
     main = MAIN.format(
         lanes=lanes,
         pixels=2 * 13 * 11,
-        numbers=max(program.layout.num_weights, program.evaluation_layout.size),
-        weights=program.layout.num_weights,
-        statistics=program.layout.num_statistics,
+        numbers=max(training.weights.size, folding.layout.size),
+        weights=training.weights.size,
+        statistics=training.statistics.size,
         stored=program.stored_vectors,
         scratch=program.scratch_vectors,
-        norms=program.norm_channels,
+        norms=training.norm_channels,
         classes=3,
     )
-    options = CompileOptions(compiler="gcc", lanes=lanes, optimize="-O0", sanitize=True)
-    path = compile_executable(program.source, main, options)
+    folder = placed(tmp_path, program.source)
+    (folder / "main.c").write_text(main)
+    flags = [*COMMON_FLAGS, "-O0", "-g", *target_flags(find_compiler("gcc"), lanes), *SANITIZED]
+    compiled(folder, "gcc", [*flags, "main.c", "-lm"])
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # the program frees nothing
     outcome = subprocess.run(
-        [path], capture_output=True, text=True, timeout=120, check=False, env=environment
+        [folder / "made"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
     )
     assert outcome.returncode == 0, outcome.stderr[:2000]
     assert outcome.stdout == "2 0 finite\n"
 
 
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def placed(folder: Path, source: str) -> Path:
+    """Write a program and all that it includes into a folder."""
+    for name, text in {**headers(), "network.c": source}.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def compiled(folder: Path, compiler: str, flags: Sequence[str]) -> None:
+    """Make `made` of `network.c`; fail with what the compiler says."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler} here")
+    outcome = subprocess.run(
+        [compiler, *flags, "network.c", "-o", "made"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr[:3000]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("is_profiled", [False, True])
+def test_generated_c_gives_no_warnings(compiler: str, is_profiled: bool, tmp_path: Path) -> None:
+    """With any number of lanes, all warnings on and each an error."""
+    for lanes in LANES:
+        if lanes <= lanes_of_host():
+            folder = placed(tmp_path, generate(EVERYTHING, lanes, is_profiled).source)
+            flags = (*COMMON_FLAGS, *target_flags(find_compiler("gcc"), lanes), *STRICT)
+            compiled(folder, compiler, [*flags, "-fsyntax-only"])
+
+
+STRICT = ("-Wall", "-Wextra", "-Werror")
+C99 = ("-std=c99", "-pedantic-errors", *STRICT, "-DSMIDGEN_SCALAR")
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_it_is_plain_c99_for_one_image(compiler: str, tmp_path: Path) -> None:
+    """Without vector extensions the same calls give the interpreter's numbers."""
+    folder = placed(tmp_path, generate(EVERYTHING, 1).source)
+    compiled(folder, compiler, [*C99, "-O1", "-shared", "-fPIC", "-lm"])
+    options = CompileOptions(lanes=1, optimize="-O1")
+    engine = engine_with(EVERYTHING, TENSORS, DATA, options=options)
+    engine.library = ctypes.CDLL(str(folder / "made"))
+
+    found = native_answer(engine, DATA)
+
+    error, where = largest_error(found, interpreted(EVERYTHING, TENSORS, DATA))
+    assert error < 1e-4, f"{where}: {error:.2e}"
+
+
+def test_program_reads_like_the_headers() -> None:
+    """Offsets have names, one operand stands on a line, and no line is longer than theirs."""
+    source = generate(EVERYTHING, 8).source
+
+    assert "w->weights + conv1_weight" in source
+    assert not re.search(r"(stored|scratch|weights|gradient) \+ \d", source)
+    assert max(map(len, source.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernel_is_declared_as_it_is_written(kernel: str) -> None:
+    """A kernel's C function takes the table's parameters in their order; what is read is const."""
+    text = "\n".join(headers().values())
+    written = re.search(rf"^INLINE void {kernel}\(([^)]*)\)", text, re.MULTILINE)
+    assert written is not None
+    types = [re.sub(r"\w+$", "", one.strip()).strip() for one in written[1].split(",")]
+
+    assert types == [c_type for parameter in KERNELS[kernel] for c_type in c_types(parameter)]
+
+
+def c_types(parameter: Parameter) -> tuple[str, ...]:
+    """Return the C types of a parameter."""
+    const = "const " if parameter.access == "reads" else ""
+    match parameter.kind:
+        case "map":
+            return (f"{const}V *", "Map")
+        case "vectors":
+            return (f"{const}V *",)
+        case "numbers":
+            return ("const float *",)
+        case "gradient":
+            return ("float *",)
+        case "sums":
+            return ("double *",)
+    named = {
+        "worker": "const Worker *",
+        "block": "int64_t",
+        "tile": "Tile",
+        "totals": "VD *",
+        "images": "VI",
+        "keys": "VU",
+        "window": "Window",
+        "finish": "Finish",
+        "steps": "Pointwise",
+        "slope": "float",
+        "eps": "float",
+    }
+    return (named.get(parameter.name, "int"),)
+
+
 @pytest.mark.slow
-def test_zig_compiles_it_for_browsers() -> None:
+def test_zig_compiles_it_for_browsers(tmp_path: Path) -> None:
     """Zig makes a WebAssembly module with 128-bit vectors out of it."""
-    module = compile_wasm(generate(EVERYTHING, 4).source)
-    assert module.read_bytes().startswith(b"\0asm")
+    pytest.importorskip("ziglang")
+    folder = placed(tmp_path, generate(EVERYTHING, 4).source)
+    flags = ["-target", "wasm32-wasi", "-mcpu=generic+simd128", "-mexec-model=reactor", "-s"]
+    command = [*find_compiler("zig").command, *flags, *COMMON_FLAGS, "-O3"]
+
+    subprocess.run([*command, "network.c", "-o", "made"], cwd=folder, check=True)
+
+    assert (folder / "made").read_bytes().startswith(b"\0asm")
 
 
 SCRIPT = """
