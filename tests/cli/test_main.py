@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from smidgen import __version__
 from smidgen.cli import app, main
@@ -212,3 +213,49 @@ def test_an_interrupt_is_one_line_from_the_first_import_on(
         rest = [line for line in lines if not line.startswith("import time:")]
 
     assert (rest, process.returncode) == (["error: Interrupted.\n"], 130)
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("> /dev/full", 1, "error: Cannot write the output: No space left on device.\n"),
+    ],
+)
+def test_closed_or_full_outputs_end_without_a_traceback(
+    redirected: str, code: int, said: str
+) -> None:
+    """A service without standard output gets the right exit code; a full one says so in a line."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m smidgen schema {redirected}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["train", "-h"], ["runs", "show", "-h"]])
+def test_short_help_is_help_without_rich(arguments: list[str]) -> None:
+    """`-h` works everywhere, and help imports nothing that only draws."""
+    code = WITHOUT_TORCH.replace('"torch" in sys.modules', '"rich" in sys.modules')
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+    )
+
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert "-h, --help" in done.stdout
+
+
+def test_help_lists_every_command_in_a_group() -> None:
+    """What is for what is said in the list of commands."""
+    from smidgen.cli.app import GROUPS
+
+    grouped = [name for names in GROUPS.values() for name in names]
+    commands = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
+
+    assert len(grouped) == len(set(grouped))
+    assert set(commands) <= set(grouped)

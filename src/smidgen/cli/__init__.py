@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a deliberate error, one line on standard error; 2 wrong us
 not kept; 130 and 143 interrupted by SIGINT or SIGTERM. Anything else is a bug.
 """
 
+import errno
 import io
 import os
 import signal
@@ -14,6 +15,8 @@ from types import FrameType
 from typing import Any
 
 _PYTHONS_WARNING = warnings.showwarning
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Why a full or broken standard output takes nothing; other files' errors are `StorageError`s."""
 _LAST_SECONDS = 1.0
 """A Ctrl-C that something swallowed, as imports may do, ends the command after so long."""
 
@@ -41,6 +44,7 @@ def _run() -> None:
     from smidgen.errors import SmidgenError
 
     warnings.showwarning = _show_warning
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of classes and files may be anything
             stream.reconfigure(errors="backslashreplace")
@@ -55,8 +59,27 @@ def _run() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader went away (`smidgen show NAME | head`); nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        _drop_output()
+        print(f"error: Cannot write the output: {error.strerror}.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _open_closed_streams() -> None:
+    """Let what is written to a closed stream go nowhere: `print` would take standard output."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, so that leaving does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _at_home(words: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,
     help="Train or prove on a rented EC2 machine, under a cap in dollars, with an end.",
 )
 

@@ -12,7 +12,9 @@ from smidgen.cli.options import AsJson, DataDir, FitOption, InvertOption, load_n
 if TYPE_CHECKING:
     from smidgen.data import DatasetStats
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, measure and look at data sets.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Fetch, measure and look at data sets."
+)
 
 Name = Annotated[
     str,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunStore
 
-app = typer.Typer(invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @app.callback()
