@@ -160,6 +160,7 @@ def test_the_core_trains_proves_and_tells(core: Core) -> None:
         (("prove", "smidgen/quick", *TINY, "--open"), "Reports need matplotlib and jinja2. "),
         (("train", "net.py:Net", *TINY), "Reading `net.py:Net` needs torch. "),
         (("inspect", "net.py:Net"), "Reading `net.py:Net` needs torch. "),
+        (("grade", ".", "--max-params", "100"), "Reading submissions needs torch. "),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
