@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from smidgen.lowering.kernels import (
+from smidgen.lowering.operands import (
     Activation,
     Area,
     Buffer,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from smidgen.lowering.kernels import Buffer, Part
+from smidgen.lowering.operands import Buffer, Part
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smidgen.lowering.stages import Convolve, NormalizeImage, Pointwise, Stage, Stages
+from smidgen.lowering.stages import Convolve, Pointwise, Stage, Stages
 from smidgen.network.network import Graph
 from smidgen.network.weights import Tensors
 
@@ -106,10 +106,7 @@ def _needed(stage: Stage, graph: Graph) -> dict[Role, tuple[str, int]]:
             if stage.slopes is not None:
                 roles["slopes"] = (stage.slopes, graph.tensors[stage.slopes].size)
             return roles
-        case NormalizeImage():
-            names = {"gain": stage.gain, "shift": stage.shift}
-            return {role: (name, graph.tensors[name].size) for role, name in names.items()}
-    return {}
+    return {role: (name, graph.tensors[name].size) for role, name in stage.tensors.items()}
 
 
 def _arrays(stage: Stage, tensors: Tensors) -> dict[Role, np.ndarray]:
@@ -130,9 +127,7 @@ def _arrays(stage: Stage, tensors: Tensors) -> dict[Role, np.ndarray]:
             if stage.slopes is not None:
                 arrays["slopes"] = tensors[stage.slopes]
             return arrays
-        case NormalizeImage():
-            return {"gain": tensors[stage.gain], "shift": tensors[stage.shift]}
-    return {}
+    return {role: tensors[name] for role, name in stage.tensors.items()}
 
 
 def _scale_and_shift(name: str, eps: float, tensors: Tensors) -> tuple[np.ndarray, np.ndarray]:

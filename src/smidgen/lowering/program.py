@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from smidgen.lowering.calls import Backward, Forward, clear_border, trained_name, whole
-from smidgen.lowering.kernels import Call, Part, flat_map
+from smidgen.lowering.kernels import check_call
 from smidgen.lowering.memory import MemoryPlan, plan_memory
 from smidgen.lowering.numbers import (
     Folding,
@@ -12,6 +12,7 @@ from smidgen.lowering.numbers import (
     statistics_layout,
     trained_layout,
 )
+from smidgen.lowering.operands import Call, Part, flat_map
 from smidgen.lowering.segments import Segments, cut
 from smidgen.lowering.stages import Pointwise, Stages, stages_of
 from smidgen.network.network import INPUT, Network
@@ -106,6 +107,7 @@ def training_program(network: Network) -> TrainingProgram:
     forward, backward = _training_parts(segments, network.num_classes)
     stored = frozenset(f"value{value + 1}" for value in segments.stored)
     shapes = segments.stages.shapes
+    _check([*forward, *backward])
     return TrainingProgram(
         forward=tuple(forward),
         backward=tuple(backward),
@@ -127,6 +129,7 @@ def evaluation_program(network: Network) -> EvaluationProgram:
         part += forward.calls(stage, takes_sums=False)
     scores = whole(forward.value(stages.output))
     part.append(Call("store_scores", {"scores": scores, "classes": network.num_classes}))
+    _check([part])
     return EvaluationProgram(part, plan_memory([part], frozenset()), stages, folding)
 
 
@@ -153,6 +156,12 @@ def _training_parts(segments: Segments, num_classes: int) -> tuple[list[Part], l
         ]
         ways_back.append(again + backward.segment(number))
     return parts, ways_back
+
+
+def _check(parts: list[Part]) -> None:
+    for part in parts:
+        for call in part:
+            check_call(call)
 
 
 def _load(forward: Forward) -> Part:

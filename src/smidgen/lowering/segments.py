@@ -9,7 +9,7 @@ are too expensive for that: what they make is stored if it is needed again.
 
 from dataclasses import dataclass
 
-from smidgen.lowering.stages import Convolve, NormalizeImage, Pointwise, Pool, Stage, Stages
+from smidgen.lowering.stages import Convolve, Pointwise, Stage, Stages
 from smidgen.network.network import INPUT
 
 
@@ -76,26 +76,11 @@ def cut(stages: Stages) -> Segments:
     return Segments(stages, parts, segment_of, frozenset(stored), frozenset(learned))
 
 
-def values_read_backward(stage: Stage) -> tuple[int, ...]:
-    """Return the values that the backward pass of a stage reads."""
-    if isinstance(stage, Convolve):
-        return (*stage.inputs, stage.output) if stage.slope or _has_relu(stage) else stage.inputs
-    if isinstance(stage, Pointwise):
-        return stage.inputs if stage.needs_input else ()
-    if isinstance(stage, NormalizeImage) or (isinstance(stage, Pool) and stage.kind == "max"):
-        return stage.inputs
-    return ()
-
-
 def _is_expensive(stage: Stage) -> bool:
     if not isinstance(stage, Convolve):
         return False
     is_depthwise = stage.groups > 1 and stage.groups == stage.node.input_shape[0]
     return not is_depthwise
-
-
-def _has_relu(stage: Convolve) -> bool:
-    return stage.activation == "RELU"
 
 
 def _norm_of(stage: Stage) -> bool:
@@ -105,7 +90,7 @@ def _norm_of(stage: Stage) -> bool:
 def _is_read_backward(stages: Stages, value: int) -> bool:
     """Tell whether a value is read backward, or needed to compute such a value once more."""
     return any(
-        value in values_read_backward(stage)
+        value in stage.read_backward
         or (
             value in stage.inputs
             and not isinstance(stage, Convolve)
@@ -118,10 +103,7 @@ def _is_read_backward(stages: Stages, value: int) -> bool:
 def _needed_again(segments: Segments, segment: int) -> set[int]:
     part = segments.parts[segment]
     needed = {
-        value
-        for stage in part
-        if stage.output in segments.learned
-        for value in values_read_backward(stage)
+        value for stage in part if stage.output in segments.learned for value in stage.read_backward
     }
     for stage in reversed(part):
         if stage.output in needed and stage.output not in segments.stored:

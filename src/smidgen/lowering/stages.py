@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from smidgen.lowering.dropout import threshold
-from smidgen.lowering.kernels import Activation, Halo
+from smidgen.lowering.operands import Activation, Halo
 from smidgen.network import layers as L
 from smidgen.network.layers import Branches, Residual
 from smidgen.network.network import INPUT, Graph, Node
@@ -38,9 +38,19 @@ class Stage:
     node: Node
 
     @property
+    def tensors(self) -> dict[str, str]:
+        """Full names of the trainable tensors that it applies as they are, by role."""
+        return {}
+
+    @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the trainable tensors it uses."""
-        return ()
+        """Names of all trainable tensors it uses."""
+        return tuple(self.tensors.values())
+
+    @property
+    def read_backward(self) -> tuple[int, ...]:
+        """The values that its backward pass reads."""
+        return self.inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +70,14 @@ class Convolve(Stage):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Weight and bias."""
+        """Weight and bias; in evaluation a norm may be folded into them."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def read_backward(self) -> tuple[int, ...]:
+        """Its input, and its output where an activation is undone."""
+        is_undone = self.activation != "NO_ACTIVATION"
+        return (*self.inputs, self.output) if is_undone else self.inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,11 @@ class Pointwise(Stage):
         return names
 
     @property
+    def read_backward(self) -> tuple[int, ...]:
+        """Its input, if that matters."""
+        return self.inputs if self.needs_input else ()
+
+    @property
     def needs_input(self) -> bool:
         """Whether the backward pass reads what the forward pass read."""
         return self.norm is not None or self.activation != "NO_ACTIVATION"
@@ -105,12 +126,22 @@ class Pool(Stage):
     window: Window
     counts_padding: bool = True
 
+    @property
+    def read_backward(self) -> tuple[int, ...]:
+        """What a maximum was taken of."""
+        return self.inputs if self.kind == "max" else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Join(Stage):
     """Maps side by side as channels, or their sum."""
 
     kind: Literal["concat", "add"]
+
+    @property
+    def read_backward(self) -> tuple[int, ...]:
+        """Nothing."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +153,9 @@ class NormalizeImage(Stage):
     shift: str
 
     @property
-    def parameters(self) -> tuple[str, ...]:
+    def tensors(self) -> dict[str, str]:
         """Gain and shift."""
-        return (self.gain, self.shift)
+        return {"gain": self.gain, "shift": self.shift}
 
 
 @dataclass(slots=True)

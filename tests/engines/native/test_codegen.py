@@ -270,7 +270,8 @@ def test_kernel_is_declared_as_it_is_written(kernel: str) -> None:
     assert written is not None
     types = [re.sub(r"\w+$", "", one.strip()).strip() for one in written[1].split(",")]
 
-    assert types == [c_type for parameter in KERNELS[kernel] for c_type in c_types(parameter)]
+    parameters = KERNELS[kernel].parameters
+    assert types == [c_type for parameter in parameters for c_type in c_types(parameter)]
 
 
 def c_types(parameter: Parameter) -> tuple[str, ...]:

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import cast
 
 from smidgen.engines.native.tiles import Tile, row_tile, weight_tile
-from smidgen.lowering.kernels import (
-    KERNELS,
+from smidgen.lowering.kernels import KERNELS, Parameter
+from smidgen.lowering.operands import (
     Area,
     Call,
     Coefficient,
     Finish,
     Gradient,
     Operand,
-    Parameter,
     Part,
     Place,
     Steps,
@@ -140,7 +139,7 @@ class _Printer:
         """Return one call, on one line if it fits."""
         operands = [
             (parameter.name, self._argument(call, parameter, scratch))
-            for parameter in KERNELS[call.kernel]
+            for parameter in KERNELS[call.kernel].parameters
         ]
         note = f" /* {call.layer}: {call.kind} */" if call.layer else ""
         short = f"{call.kernel}({', '.join(text for _, text in operands)});"
@@ -202,7 +201,7 @@ def _used_locals(part: Part, scratch: Mapping[str, int]) -> set[str]:
     """Return which of the locals a part's calls mention; any other would be unused in C."""
     used = set()
     for call in part:
-        for parameter in KERNELS[call.kernel]:
+        for parameter in KERNELS[call.kernel].parameters:
             match call.operands.get(parameter.name):
                 case Place(buffer):
                     used.add("scratch" if buffer.name in scratch else "stored")
