@@ -49,6 +49,12 @@ ALONE = {
     "prelu behind norm": small(L.Conv(4, 3), L.BatchNorm(), L.PReLU(), L.Conv(3, 3)),
     "sample norm": small(L.Conv(4, 3), L.SampleNorm(), L.ReLU()),
     "sample norm first": small(L.SampleNorm(), L.Conv(4, 3)),
+    "group norm": small(L.Conv(6, 3), L.GroupNorm(3), L.ReLU(), L.Conv(4, 3)),
+    "group norm plain": small(L.Conv(4, 3), L.GroupNorm(1, affine=False)),
+    "group norm first": small(L.GroupNorm(2, eps=1e-3), L.Conv(4, 3)),
+    "group norm of features": small(
+        L.Flatten(), L.Dense(6), L.GroupNorm(2), L.Dense(5), head=False
+    ),
     "max pool": small(L.Conv(4, 3), L.MaxPool(2)),
     "max pool first": small(L.MaxPool(2), L.Conv(4, 3)),
     "max pool overlapping": small(L.Conv(4, 3), L.MaxPool(3, stride=2)),
@@ -62,6 +68,16 @@ ALONE = {
     "multiply": small(L.Conv(4, 3), L.Multiply(0.3), L.Conv(3, 3)),
     "dropout": small(L.Conv(5, 3), L.Dropout(0.3), L.Conv(3, 3)),
     "dropout of odd maps": small(L.Conv(3, 2), L.Dropout(0.5), L.Dropout(0.0), L.Dropout(0.1)),
+    "channel dropout": small(L.Conv(5, 3), L.Dropout2d(0.3), L.Conv(3, 3)),
+    "channel dropout behind norm": small(
+        L.Conv(5, 3), L.BatchNorm(), L.ReLU(), L.Dropout2d(0.4), L.Conv(3, 3), L.Dropout(0.2)
+    ),
+    "channel dropout before a pool": small(
+        L.Conv(5, 3), L.BatchNorm(), L.PReLU(), L.Dropout2d(0.4), L.MaxPool(2), L.Conv(3, 2)
+    ),
+    "channel dropout of features": small(
+        L.Flatten(), L.Dense(6), L.Dropout2d(0.4), L.Dense(5), head=False
+    ),
     "dense": small(L.Flatten(), L.Dense(6), L.ReLU(), L.Dense(5, bias=False), head=False),
     "flatten": small(L.Conv(3, 3), L.Flatten(), L.Dense(5), head=False),
 }

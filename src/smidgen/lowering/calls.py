@@ -24,6 +24,7 @@ from smidgen.lowering.segments import Segments
 from smidgen.lowering.stages import (
     Convolve,
     Join,
+    NormalizeGroups,
     NormalizeImage,
     Pointwise,
     Pool,
@@ -86,6 +87,8 @@ class Forward:
                 part = self._join(stage, out)
             case NormalizeImage():
                 part = [self._normalize_image(stage, out)]
+            case NormalizeGroups():
+                part = [self._normalize_groups(stage, out)]
             case _:
                 raise AssertionError(f"no kernel for {stage}")
         if takes_sums:
@@ -203,6 +206,17 @@ class Forward:
         }
         return Call("sample_norm_forward", operands, stage.node.name, "norm")
 
+    def _normalize_groups(self, stage: NormalizeGroups, out: Buffer) -> Call:
+        operands: dict[str, Operand] = {
+            "x": whole(self.value(stage.inputs[0])),
+            "y": whole(out),
+            "gain": self.tensor(stage, "gain") if stage.gain else None,
+            "shift": self.tensor(stage, "shift") if stage.shift else None,
+            "groups": stage.groups,
+            "eps": stage.eps,
+        }
+        return Call("group_norm_forward", operands, stage.node.name, "norm")
+
 
 @dataclass(slots=True)
 class Backward:
@@ -247,6 +261,8 @@ class Backward:
                 return self._join(stage)
             case NormalizeImage():
                 return self._normalize_image(stage)
+            case NormalizeGroups():
+                return self._normalize_groups(stage)
         raise AssertionError(f"no kernel for {stage}")
 
     def adds(self, name: str) -> bool:
@@ -451,6 +467,25 @@ class Backward:
         }
         return [Call("sample_norm_backward", operands, stage.node.name, "norm")]
 
+    def _normalize_groups(self, stage: NormalizeGroups) -> Part:
+        value = stage.inputs[0]
+        dx = self.gradient(value)
+        needs = self._needs(value)
+        operands: dict[str, Operand] = {
+            "x": whole(self.forward.value(value)),
+            "dy": whole(self.gradient(stage.output)),
+            "dx": whole(dx) if needs else None,
+            "gain": self.forward.tensor(stage, "gain") if stage.gain else None,
+            "groups": stage.groups,
+            "eps": stage.eps,
+            "gain_gradient": Gradient(stage.gain) if stage.gain else None,
+            "shift_gradient": Gradient(stage.shift) if stage.shift else None,
+            "needs_input": needs,
+            "add_parameters": self.adds(stage.gain) if stage.gain else False,
+            "add": self.adds(dx.name) if needs else False,
+        }
+        return [Call("group_norm_backward", operands, stage.node.name, "norm")]
+
 
 def clear_border(buffer: Buffer) -> Part:
     """Return what zeroes a buffer's border, if it has one."""
@@ -487,5 +522,6 @@ def steps_of(stage: Pointwise) -> Steps:
         slope=stage.slope,
         factor=float(stage.factor),
         threshold=stage.threshold,
+        drops_channels=stage.drops_channels,
         dropout=stage.dropout,
     )

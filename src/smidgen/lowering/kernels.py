@@ -396,10 +396,11 @@ def _kept(given: Operands, shape: tuple[int, ...]) -> np.ndarray | float:
     steps = given.steps
     if not steps.threshold:
         return steps.factor
-    size = int(np.prod(shape[:3]))
+    size = shape[0] if steps.drops_channels else int(np.prod(shape[:3]))
     rate = steps.threshold / 65536
     kept = keep_mask(*given.machine.dropout, steps.dropout, (shape[3], size), rate)
-    return kept.T.reshape(shape) * steps.factor
+    decided = (shape[0], 1, 1) if steps.drops_channels else shape[:3]
+    return kept.T.reshape(*decided, shape[3]) * steps.factor
 
 
 @_kernel(
@@ -536,6 +537,50 @@ def sample_norm_backward(given: Operands) -> None:
         pull = product / x[..., 0].size / deviation * inverse
         dx = gain * inverse * (dy - dy.mean((0, 1, 2)) - pull * centered)
         given.write("dx", dx, given["add"])
+
+
+@_kernel(_reads("x"), _writes("y"), *_numbers("gain", "shift"), *_constants("groups", "eps"))
+def group_norm_forward(given: Operands) -> None:
+    """Y = gain * (x - mean) / sqrt(variance + eps) + shift over groups of an image's channels."""
+    scaled, _ = _standardized(given)
+    gain = 1.0 if given["gain"] is None else given.channels("gain")
+    shift = 0.0 if given["shift"] is None else given.channels("shift")
+    given.write("y", gain * scaled + shift)
+
+
+@_kernel(
+    _reads("x"),
+    _reads("dy"),
+    _writes("dx"),
+    *_numbers("gain"),
+    *_constants("groups", "eps"),
+    _writes("gain_gradient", "gradient"),
+    _writes("shift_gradient", "gradient"),
+    *_constants("needs_input", "add_parameters", "add"),
+)
+def group_norm_backward(given: Operands) -> None:
+    """The gradients of input, gain and shift."""
+    dy = given.read("dy")
+    scaled, inverse = _standardized(given)
+    if given["gain"] is not None:
+        adds = given["add_parameters"]
+        given.machine.put_gradient(given["gain_gradient"], (dy * scaled).sum((1, 2, 3)), adds)
+        given.machine.put_gradient(given["shift_gradient"], dy.sum((1, 2, 3)), adds)
+        dy = dy * given.channels("gain")
+    if given["needs_input"]:
+        grouped = (given["groups"], -1, *dy.shape[1:])
+        g, z = dy.reshape(grouped), scaled.reshape(grouped)
+        means = g.mean((1, 2, 3), keepdims=True), (g * z).mean((1, 2, 3), keepdims=True)
+        given.write("dx", (inverse * (g - means[0] - z * means[1])).reshape(dy.shape), given["add"])
+
+
+def _standardized(given: Operands) -> tuple[np.ndarray, np.ndarray]:
+    """Return (x - mean) / deviation, (C, H, W, N), and 1 / deviation, (groups, 1, 1, 1, N)."""
+    x = given.read("x")
+    grouped = x.reshape(given["groups"], -1, *x.shape[1:])
+    centered = grouped - grouped.mean((1, 2, 3), keepdims=True)
+    inverse = 1.0 / np.sqrt((centered**2).mean((1, 2, 3), keepdims=True) + given["eps"])
+    return (centered * inverse).reshape(x.shape), inverse
 
 
 @_kernel(_reads("x"), _writes("y"), *_constants("window"))

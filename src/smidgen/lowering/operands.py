@@ -147,6 +147,7 @@ class Steps:
         slope: The slope where they are not.
         factor: What is multiplied last.
         threshold: 16 bits below this drop a value (see `smidgen.lowering.dropout`); 0: none.
+        drops_channels: Whether a channel's values are dropped together.
         dropout: The layer's number among dropouts.
     """
 
@@ -156,6 +157,7 @@ class Steps:
     slope: float
     factor: float
     threshold: int
+    drops_channels: bool
     dropout: int
 
 

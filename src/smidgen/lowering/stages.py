@@ -84,7 +84,8 @@ class Convolve(Stage):
 class Pointwise(Stage):
     """y = factor * keep * activation(norm(x)), each step only where the network has it.
 
-    `rank` is that of the last step taken in; `dropout` is the layer's number among dropouts.
+    `rank` is that of the last step taken in; `dropout` is the layer's number among dropouts, which
+    drops single values or whole channels.
     `pool` is the max pool right behind a norm, whose large input then is never written.
     """
 
@@ -95,6 +96,7 @@ class Pointwise(Stage):
     slopes: str | None = None
     dropout: int = 0
     threshold: int = 0
+    drops_channels: bool = False
     factor: float = 1.0
     pool: Window | None = None
 
@@ -156,6 +158,22 @@ class NormalizeImage(Stage):
     def tensors(self) -> dict[str, str]:
         """Gain and shift."""
         return {"gain": self.gain, "shift": self.shift}
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizeGroups(Stage):
+    """`GroupNorm`: each image over groups of channels; gain and shift for each channel, or none."""
+
+    groups: int
+    eps: float
+    gain: str | None
+    shift: str | None
+
+    @property
+    def tensors(self) -> dict[str, str]:
+        """Gain and shift, if there are any."""
+        given = {"gain": self.gain, "shift": self.shift}
+        return {role: name for role, name in given.items() if name is not None}
 
 
 @dataclass(slots=True)
@@ -237,6 +255,10 @@ class _Builder:
             case L.SampleNorm(eps=eps):
                 names = (f"{name}.weight", f"{name}.bias")
                 return self._push(NormalizeImage((x,), self._new(shape), node, eps, *names))
+            case L.GroupNorm(groups=groups, eps=eps, affine=affine):
+                names = (f"{name}.weight", f"{name}.bias") if affine else (None, None)
+                out = self._new(shape)
+                return self._push(NormalizeGroups((x,), out, node, groups, eps, *names))
             case L.MaxPool() | L.GlobalMaxPool():
                 return self._max_pool(node, x, cast(Window, layer.window(node.input_shape)))
             case L.AvgPool():
@@ -336,14 +358,14 @@ class _Builder:
             case L.PReLU():
                 slopes = f"{node.name}.weight"
                 return Pointwise((x,), INPUT, node, 1, activation="LEAKY_RELU", slopes=slopes)
-            case L.Dropout(rate=rate):
+            case L.DropoutBase(rate=rate):
                 self.num_dropouts += 1
                 if rate == 0 or not self.training:
                     return None
                 number, limit = self.num_dropouts - 1, threshold(rate)
-                return Pointwise(
-                    (x,), INPUT, node, 2, dropout=number, threshold=limit, factor=1 / (1 - rate)
-                )
+                step = Pointwise((x,), INPUT, node, 2, dropout=number, threshold=limit)
+                has_cells = node.layer.decisions(node.input_shape) != node.input_shape
+                return replace(step, drops_channels=has_cells, factor=1 / (1 - rate))
             case L.Multiply(factor=factor):
                 return Pointwise((x,), INPUT, node, 3, factor=factor)
             case L.Flatten():
@@ -386,6 +408,7 @@ def _fused(last: Stage, step: Pointwise, training: bool) -> Stage | None:
             slopes=step.slopes if step.rank == 1 else last.slopes,
             dropout=step.dropout if step.rank == 2 else last.dropout,
             threshold=step.threshold if step.rank == 2 else last.threshold,
+            drops_channels=last.drops_channels or step.drops_channels,
             factor=last.factor * step.factor,
         )
     return None

@@ -9,13 +9,10 @@ from smidgen.network.layers import (
     AvgPool,
     Conv,
     Dense,
-    Dropout2d,
     Flatten,
     GlobalAvgPool,
-    GroupNorm,
     Layer,
     MaxPool,
-    PReLU,
     SeparableConv,
 )
 from smidgen.network.network import Network
@@ -39,22 +36,6 @@ END = (GlobalAvgPool(), Flatten(), Dense(10))
             "layer 0, `SeparableConv(4, 3, stride=13)`: its kernel may have 24 columns and its "
             "stride 12",
         ),
-        (
-            (Conv(4, 3), GroupNorm(2)),
-            (1, 30, 30),
-            "layer 1, `GroupNorm(2)`: it has no kernel for it",
-        ),
-        (
-            (PReLU(shared=True),),
-            (2, 30, 30),
-            "layer 0, `PReLU(shared=True)`: it has no kernel for it",
-        ),
-        (
-            (Conv(4, 3, dilation=2),),
-            (1, 30, 30),
-            "layer 0, `Conv(4, 3, dilation=2)`: it has no kernel for it",
-        ),
-        ((Dropout2d(0.1),), (1, 30, 30), "layer 0, `Dropout2d(0.1)`: it has no kernel for it"),
         ((AvgPool(30),), (1, 30, 30), None),
         ((MaxPool(8),), (2, 512, 512), None),
         ((MaxPool(8),), (2, 512, 513), "images of 2x512x513: they may have 524,288 values"),

@@ -268,6 +268,7 @@ def _constant(value: object) -> str:
                 value.slope,
                 value.factor,
                 value.threshold,
+                value.drops_channels,
             )
             return f"(Pointwise){{{', '.join(map(_constant, fields))}}}"
     return str(value)

@@ -5,9 +5,10 @@
 #include "pointwise.h"
 
 /* Which cells of a window dropout keeps; rows of even width share hashes as `pointwise_row` does. */
-INLINE VI kept_cell(Map in, VU rows, Pointwise p, int c, int y, int x, int odd) {
+INLINE VI kept_cell(Map in, VU rows, Pointwise p, const Channel *channel, int c, int y, int x, int odd) {
     const int element = (c * in.height + y) * in.width + x;
     if (!p.threshold) return (VI){0};
+    if (p.drops_channels) return channel->kept;
     if (in.width % 2 == 0) return keeps(dropout_bits(rows, element >> 1), odd, p.threshold);
     VU bits = dropout_bits(rows, element >> 1);
     return element & 1 ? keeps(bits, 1, p.threshold) : keeps(bits, 0, p.threshold);
@@ -21,7 +22,7 @@ INLINE V window_values(const V *x, Map in, int c, int oy, int ox, Window k, Poin
     V largest = {0};
     UNROLL for (int i = 0; i < k.rows * k.columns; i++) {
         const int y = oy * k.rows + i / k.columns, column = ox * k.columns + i % k.columns;
-        kept[i] = kept_cell(in, rows, p, c, y, column, k.columns % 2 == 0 ? i % 2 : column % 2);
+        kept[i] = kept_cell(in, rows, p, channel, c, y, column, k.columns % 2 == 0 ? i % 2 : column % 2);
         values[i] = pointwise_value(x[y * in.pitch + column], kept[i], channel, p);
         largest = i ? choose(values[i] <= largest, largest, values[i]) : values[i];
     }
@@ -33,7 +34,7 @@ INLINE V window_values(const V *x, Map in, int c, int oy, int ox, Window k, Poin
 INLINE void pointwise_pool_forward(const V *x, Map in, V *y, Map out, Pointwise p, Window k, const float *scale,
                                    const float *shift, const float *slopes, VU rows) {
     for (int c = 0; c < in.channels; c++) {
-        Channel channel = channel_of(p, c, scale, shift, slopes, 0);
+        Channel channel = channel_of(p, c, scale, shift, slopes, 0, rows);
         for (int oy = 0; oy < out.height; oy++)
             for (int ox = 0; ox < out.width; ox++) {
                 V values[MAX_CELLS];
@@ -52,7 +53,7 @@ INLINE void pointwise_pool_backward(const V *x, Map in, const V *g, Map out, V *
                                     int add_slopes) {
     if (in.height % k.rows || in.width % k.columns) clear_map(dz, to);
     for (int c = 0; c < in.channels; c++) {
-        Channel channel = channel_of(p, c, scale, shift, slopes, means);
+        Channel channel = channel_of(p, c, scale, shift, slopes, means, rows);
         for (int oy = 0; oy < out.height; oy++)
             for (int ox = 0; ox < out.width; ox++) {
                 V values[MAX_CELLS], left = g[c * out.plane + oy * out.pitch + ox];
@@ -78,7 +79,7 @@ INLINE void pointwise_pool_backward(const V *x, Map in, const V *g, Map out, V *
 INLINE void pointwise_backward_row(const V *x, Map in, const V *g, V *dz, int y, Pointwise p, const float *scale,
                                    const float *shift, const float *means, VU rows, VD *totals) {
     for (int c = 0; c < in.channels; c++) {
-        Channel channel = channel_of(p, c, scale, shift, 0, means);
+        Channel channel = channel_of(p, c, scale, shift, 0, means, rows);
         pointwise_row(x + c * in.plane + y * in.pitch, g + c * in.width, dz + (c * in.height + y) * in.width, in.width,
                       (c * in.height + y) * in.width, rows, &channel, p, 0);
         UNROLL for (int i = 1; i < CHAINS; i++) {

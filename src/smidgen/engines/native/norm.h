@@ -106,4 +106,58 @@ INLINE void sample_norm_backward(const V *x, Map in, const V *g, Map of, V *dx, 
             }
 }
 
+/* y = gain * (x - mean) / sqrt(variance + eps) + shift over groups of an image's channels; gain and
+ * shift are one per channel, or NULL. */
+INLINE void group_norm_forward(const V *x, Map in, V *y, Map out, const float *gain, const float *shift, int groups,
+                               float eps) {
+    const Map part = {in.channels / groups, in.height, in.width, in.pitch, in.plane};
+    const float count = part.channels * in.height * in.width;
+    for (int c = 0; c < in.channels; c += part.channels) {
+        V mean = map_sum(x + c * in.plane, part, (V){0}, 0) / count;
+        V inverse = 1.0f / square_root(map_sum(x + c * in.plane, part, mean, 1) / count + eps);
+        for (int k = c; k < c + part.channels; k++)
+            for (int row = 0; row < in.height; row++)
+                for (int i = 0; i < in.width; i++) {
+                    V value = (x[k * in.plane + row * in.pitch + i] - mean) * inverse;
+                    y[k * out.plane + row * out.pitch + i] = gain ? value * gain[k] + shift[k] : value;
+                }
+    }
+}
+
+/* With z = (x - mean) * r and h = gain * g: dx = r * (h - mean(h) - z * mean(h * z)). */
+INLINE void group_norm_backward(const V *x, Map in, const V *g, Map of, V *dx, Map to, const float *gain, int groups,
+                                float eps, float *gain_gradient, float *shift_gradient, int needs_input,
+                                int add_parameters, int add) {
+    const Map part = {in.channels / groups, in.height, in.width, in.pitch, in.plane};
+    const float count = part.channels * in.height * in.width;
+    for (int c = 0; c < in.channels; c += part.channels) {
+        V mean = map_sum(x + c * in.plane, part, (V){0}, 0) / count, sum = {0}, product = {0};
+        V inverse = 1.0f / square_root(map_sum(x + c * in.plane, part, mean, 1) / count + eps);
+        for (int k = c; k < c + part.channels; k++) {
+            V own_sum = {0}, own_product = {0};
+            for (int row = 0; row < in.height; row++)
+                for (int i = 0; i < in.width; i++) {
+                    V slope = g[k * of.plane + row * of.pitch + i];
+                    own_sum += slope;
+                    own_product += slope * ((x[k * in.plane + row * in.pitch + i] - mean) * inverse);
+                }
+            if (gain_gradient) {
+                gain_gradient[k] = (add_parameters ? gain_gradient[k] : 0.0f) + sum_lanes(own_product);
+                shift_gradient[k] = (add_parameters ? shift_gradient[k] : 0.0f) + sum_lanes(own_sum);
+            }
+            sum += gain ? own_sum * gain[k] : own_sum;
+            product += gain ? own_product * gain[k] : own_product;
+        }
+        for (int k = c; k < (needs_input ? c + part.channels : c); k++)
+            for (int row = 0; row < in.height; row++)
+                for (int i = 0; i < in.width; i++) {
+                    V z = (x[k * in.plane + row * in.pitch + i] - mean) * inverse;
+                    V slope = g[k * of.plane + row * of.pitch + i];
+                    V value = inverse * ((gain ? slope * gain[k] : slope) - sum / count - z * (product / count));
+                    V *target = dx + k * to.plane + row * to.pitch + i;
+                    *target = add ? *target + value : value;
+                }
+    }
+}
+
 #endif

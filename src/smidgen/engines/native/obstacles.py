@@ -4,14 +4,13 @@ from smidgen.engines.native.build import build_library
 from smidgen.engines.native.codegen import ENTRIES, generate
 from smidgen.engines.native.toolchain import find_compiler, lanes_of_host
 from smidgen.errors import CompilerError, StorageError
-from smidgen.network.layers import Conv, PReLU, SeparableConv
+from smidgen.network.layers import Conv, SeparableConv
 from smidgen.network.network import Network
 from smidgen.network.shapes import num_elements, show_shape
 from smidgen.recipes.recipe import Recipe
 
 _WIDEST_KERNEL, _LONGEST_STRIDE = 24, 12
 """Columns of a kernel and of a stride that a register tile can hold."""
-_WITHOUT_KERNEL = ("group_norm", "dropout_2d")
 _LARGEST_IMAGE, _LARGEST_ROW = 1 << 19, 1 << 15
 """Values of an image, and of one row of all channels.
 
@@ -47,10 +46,6 @@ def supports(network: Network) -> str | None:
         shape = show_shape(network.input_shape)
         return f"images of {shape}: they may have {_LARGEST_IMAGE:,} values"
     for node in network.graph.nodes:
-        lacking = (PReLU(shared=True),)
-        has_gaps = isinstance(node.layer, Conv) and node.layer.dilation > 1
-        if node.layer.kind in _WITHOUT_KERNEL or node.layer in lacking or has_gaps:
-            return f"layer {node.path}, `{node.layer}`: it has no kernel for it"
         window = node.layer.window(node.input_shape)
         if not isinstance(node.layer, Conv | SeparableConv) or window is None:
             continue

@@ -7,11 +7,13 @@
 #include "worker.h"
 
 /* Which of the steps there are: y = factor * keep * activation(scale * x + shift).
- * `threshold` is dropout's in 65536ths (0: none); `slopes` are PReLU's, one per channel. */
+ * `threshold` is dropout's in 65536ths (0: none), which decides for each value or for whole
+ * channels; `slopes` are PReLU's, one per channel. */
 typedef struct {
     int has_norm, activation, has_slopes;
     float slope, factor;
     uint32_t threshold;
+    int drops_channels;
 } Pointwise;
 
 INLINE VU mix(VU x) {
@@ -48,11 +50,13 @@ enum { CHAINS = 4 }; /* as many independent sums hide the four cycles of an addi
 typedef struct {
     V scale, shift, slope, mean;
     V sum[CHAINS], product[CHAINS], slope_sum;
+    VI kept;
 } Channel;
 
 INLINE Channel channel_of(Pointwise p, int c, const float *scale, const float *shift, const float *slopes,
-                          const float *means) {
+                          const float *means, VU rows) {
     Channel channel = {.slope = splat(p.has_slopes ? slopes[c] : p.slope)};
+    if (p.drops_channels) channel.kept = keeps(dropout_bits(rows, (uint32_t)c >> 1), c & 1, p.threshold);
     if (p.has_norm) {
         channel.scale = splat(scale[c]);
         channel.shift = splat(shift[c]);
@@ -83,6 +87,11 @@ INLINE V pointwise_slope(V x, V g, VI kept, Channel *channel, int chain, Pointwi
     return g;
 }
 
+/* Which images keep an element of a channel, the even or odd one of its pair. */
+INLINE VI kept_element(VU bits, int odd, const Channel *channel, Pointwise p) {
+    return p.drops_channels ? channel->kept : keeps(bits, odd, p.threshold);
+}
+
 /* Element i of a row, forward (`g` is NULL: x to out) or backward (g and x to out). */
 INLINE void pointwise_element(const V *x, const V *g, V *out, int i, int chain, VI kept, Channel *channel,
                               Pointwise p, int add) {
@@ -95,19 +104,20 @@ INLINE void pointwise_element(const V *x, const V *g, V *out, int i, int chain, 
 INLINE void pointwise_row(const V *x, const V *g, V *out, int width, int element, VU rows, Channel *channel,
                           Pointwise p, int add) {
     int i = 0;
-    if (p.threshold && (element & 1)) {
+    const int has_pairs = p.threshold && !p.drops_channels;
+    if (has_pairs && (element & 1)) {
         VU bits = dropout_bits(rows, element >> 1);
         pointwise_element(x, g, out, i++, 0, keeps(bits, 1, p.threshold), channel, p, add);
     }
     for (; i + CHAINS <= width; i += CHAINS)
         UNROLL for (int j = 0; j < CHAINS; j += 2) {
-            VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){0};
-            pointwise_element(x, g, out, i + j, j, keeps(bits, 0, p.threshold), channel, p, add);
-            pointwise_element(x, g, out, i + j + 1, j + 1, keeps(bits, 1, p.threshold), channel, p, add);
+            VU bits = has_pairs ? dropout_bits(rows, (element + i + j) >> 1) : (VU){0};
+            pointwise_element(x, g, out, i + j, j, kept_element(bits, 0, channel, p), channel, p, add);
+            pointwise_element(x, g, out, i + j + 1, j + 1, kept_element(bits, 1, channel, p), channel, p, add);
         }
     for (int j = 0; i + j < width; j++) {
-        VU bits = p.threshold ? dropout_bits(rows, (element + i + j) >> 1) : (VU){0};
-        VI kept = j & 1 ? keeps(bits, 1, p.threshold) : keeps(bits, 0, p.threshold);
+        VU bits = has_pairs ? dropout_bits(rows, (element + i + j) >> 1) : (VU){0};
+        VI kept = j & 1 ? kept_element(bits, 1, channel, p) : kept_element(bits, 0, channel, p);
         pointwise_element(x, g, out, i + j, 0, kept, channel, p, add);
     }
 }
@@ -116,7 +126,7 @@ INLINE void pointwise_row(const V *x, const V *g, V *out, int width, int element
 INLINE void pointwise_forward(const V *x, Map in, V *y, Map out, Pointwise p, const float *scale,
                               const float *shift, const float *slopes, VU rows) {
     for (int c = 0; c < in.channels; c++) {
-        Channel channel = channel_of(p, c, scale, shift, slopes, 0);
+        Channel channel = channel_of(p, c, scale, shift, slopes, 0, rows);
         for (int row = 0; row < in.height; row++)
             pointwise_row(x + c * in.plane + row * in.pitch, 0, y + c * out.plane + row * out.pitch, in.width,
                           (c * in.height + row) * in.width, rows, &channel, p, 0);
@@ -140,7 +150,7 @@ INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, M
                                const float *slopes, VU rows, double *sums, float *slope_gradient,
                                int add_slopes, int add) {
     for (int c = 0; c < in.channels; c++) {
-        Channel channel = channel_of(p, c, scale, shift, slopes, means);
+        Channel channel = channel_of(p, c, scale, shift, slopes, means, rows);
         for (int row = 0; row < in.height; row++)
             pointwise_row(x + c * in.plane + row * in.pitch, g + c * out.plane + row * out.pitch,
                           dz + c * to.plane + row * to.pitch, in.width, (c * in.height + row) * in.width, rows,
