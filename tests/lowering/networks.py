@@ -30,6 +30,16 @@ ALONE = {
     "conv of 33 channels": small(L.Conv(33, 3), L.Conv(17, 3)),
     "conv wide": small(L.Conv(3, 3), L.Conv(2, 3), shape=(1, 7, 40)),
     "conv whole map": small(L.Conv(3, 3), L.Conv(5, (6, 7)), L.Flatten(), head=False),
+    "conv dilated": small(L.Conv(3, 3, padding=1), L.Conv(4, 3, dilation=2)),
+    "conv dilated padded": small(
+        L.Conv(4, 3, padding=1), L.Conv(4, (3, 2), padding=3, groups=2, dilation=3)
+    ),
+    "conv dilated same stride 2": small(
+        L.Conv(3, 3, padding=1), L.Conv(4, 3, stride=2, padding="same", dilation=2)
+    ),
+    "conv dilated behind norm": small(
+        L.Conv(3, 1), L.BatchNorm(), L.ReLU(), L.Conv(4, 3, padding=2, dilation=2, bias=True)
+    ),
     "separable": small(L.SeparableConv(4, 3, padding="same")),
     "separable with biases": small(
         L.Conv(3, 1), L.SeparableConv(4, 3, stride=2, depthwise_bias=True, bias=True)
@@ -47,6 +57,10 @@ ALONE = {
     "leaky relu of slope 0": small(L.Conv(4, 3), L.LeakyReLU(0.0)),
     "prelu": small(L.Conv(4, 3), L.PReLU()),
     "prelu behind norm": small(L.Conv(4, 3), L.BatchNorm(), L.PReLU(), L.Conv(3, 3)),
+    "prelu shared": small(L.Conv(4, 3), L.PReLU(shared=True), L.Conv(3, 3)),
+    "prelu shared before a pool": small(
+        L.Conv(4, 3), L.BatchNorm(), L.PReLU(shared=True), L.MaxPool(2)
+    ),
     "sample norm": small(L.Conv(4, 3), L.SampleNorm(), L.ReLU()),
     "sample norm first": small(L.SampleNorm(), L.Conv(4, 3)),
     "group norm": small(L.Conv(6, 3), L.GroupNorm(3), L.ReLU(), L.Conv(4, 3)),

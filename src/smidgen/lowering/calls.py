@@ -519,6 +519,7 @@ def steps_of(stage: Pointwise) -> Steps:
         has_norm=stage.norm is not None,
         activation=stage.activation,
         has_slopes=stage.slopes is not None,
+        shares_slope=stage.shares_slope,
         slope=stage.slope,
         factor=float(stage.factor),
         threshold=stage.threshold,

@@ -252,9 +252,10 @@ def _windows(given: Operands, place: Place, window: Window, out: Area) -> np.nda
     _, height, width = flat_map(out.shape)
     base = given.machine.view(place, (channels, 1, 1), start)
     plane, row, column, image = base.strides
+    down, right = window.dilation[0] * row, window.dilation[1] * column
     rows, columns = window.stride[0] * row, window.stride[1] * column
     shape = (channels, height, width, *window.kernel, len(given.machine.images))
-    return as_strided(base, shape, (plane, rows, columns, row, column, image))
+    return as_strided(base, shape, (plane, rows, columns, down, right, image))
 
 
 @_kernel(
@@ -426,6 +427,8 @@ def _before_pass(given: Operands, x: np.ndarray, dy: np.ndarray, adds: bool) -> 
     z = _before_activation(given, x)
     if steps.has_slopes:
         slope_gradient = np.where(z > 0, 0.0, dy * z).sum((1, 2, 3))
+        if steps.shares_slope:
+            slope_gradient = slope_gradient.sum()
         given.machine.put_gradient(given["slope_gradient"], slope_gradient, given["add_slopes"])
     dz = dy * np.where(z > 0, 1.0, _slope(steps.activation, _slopes(given)))
     given.write("dz", dz, adds)
@@ -702,7 +705,7 @@ def _cells(values: np.ndarray, window: Window, out: Area) -> tuple[np.ndarray, n
 
 def _gathered(spread: np.ndarray, window: Window, shape: tuple[int, int, int]) -> np.ndarray:
     """Add what each output gives to its cells, (C, H, W, rows, columns, N), into a map."""
-    (rows, columns), (step_y, step_x) = window.kernel, window.stride
+    (rows, columns), (step_y, step_x) = window.extent, window.stride
     _, height, width = spread.shape[:3]
     tall, wide = (height - 1) * step_y, (width - 1) * step_x
     padded = np.zeros(
@@ -714,9 +717,9 @@ def _gathered(spread: np.ndarray, window: Window, shape: tuple[int, int, int]) -
         ),
         spread.dtype,
     )
-    for y in range(rows):
-        for x in range(columns):
-            padded[:, y : y + tall + 1 : step_y, x : x + wide + 1 : step_x] += spread[:, :, :, y, x]
+    for i, y in enumerate(range(0, rows, window.dilation[0])):
+        for j, x in enumerate(range(0, columns, window.dilation[1])):
+            padded[:, y : y + tall + 1 : step_y, x : x + wide + 1 : step_x] += spread[:, :, :, i, j]
     top, left = window.before
     return padded[:, top : top + shape[1], left : left + shape[2]]
 

@@ -144,6 +144,7 @@ class Steps:
         has_norm: Whether there are scale and shift.
         activation: What follows them.
         has_slopes: Whether a leaky ReLU's slopes are learned, one per channel.
+        shares_slope: Whether one of them is for all channels.
         slope: The slope where they are not.
         factor: What is multiplied last.
         threshold: 16 bits below this drop a value (see `smidgen.lowering.dropout`); 0: none.
@@ -154,6 +155,7 @@ class Steps:
     has_norm: bool
     activation: Activation
     has_slopes: bool
+    shares_slope: bool
     slope: float
     factor: float
     threshold: int

@@ -94,6 +94,7 @@ class Pointwise(Stage):
     activation: Activation = "NO_ACTIVATION"
     slope: float = 0.0
     slopes: str | None = None
+    shares_slope: bool = False
     dropout: int = 0
     threshold: int = 0
     drops_channels: bool = False
@@ -355,9 +356,9 @@ class _Builder:
                 return Pointwise((x,), INPUT, node, 1, activation="RELU")
             case L.LeakyReLU(slope=slope):
                 return Pointwise((x,), INPUT, node, 1, activation="LEAKY_RELU", slope=slope)
-            case L.PReLU():
-                slopes = f"{node.name}.weight"
-                return Pointwise((x,), INPUT, node, 1, activation="LEAKY_RELU", slopes=slopes)
+            case L.PReLU(shared=shared):
+                step = Pointwise((x,), INPUT, node, 1, activation="LEAKY_RELU")
+                return replace(step, slopes=f"{node.name}.weight", shares_slope=shared)
             case L.DropoutBase(rate=rate):
                 self.num_dropouts += 1
                 if rate == 0 or not self.training:
@@ -406,6 +407,7 @@ def _fused(last: Stage, step: Pointwise, training: bool) -> Stage | None:
             activation=step.activation if step.rank == 1 else last.activation,
             slope=step.slope if step.rank == 1 else last.slope,
             slopes=step.slopes if step.rank == 1 else last.slopes,
+            shares_slope=last.shares_slope or step.shares_slope,
             dropout=step.dropout if step.rank == 2 else last.dropout,
             threshold=step.threshold if step.rank == 2 else last.threshold,
             drops_channels=last.drops_channels or step.drops_channels,

@@ -255,7 +255,7 @@ def _constant(value: object) -> str:
             text = repr(value)
             return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
         case Window():
-            numbers = (*value.kernel, *value.stride, *value.before)
+            numbers = (*value.kernel, *value.stride, *value.before, *value.dilation)
             return f"(Window){{{', '.join(map(str, numbers))}}}"
         case Finish():
             fields = (value.has_bias, value.activation, value.takes_sums, value.slope)
@@ -265,6 +265,7 @@ def _constant(value: object) -> str:
                 value.has_norm,
                 value.activation,
                 value.has_slopes,
+                value.shares_slope,
                 value.slope,
                 value.factor,
                 value.threshold,

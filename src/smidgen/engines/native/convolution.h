@@ -55,15 +55,17 @@ INLINE void conv_tile(const V *x, Map in, int inputs, const float *weight, V *y,
     UNROLL for (int i = 0; i < tile.outputs * tile.columns; i++) acc[i] = (V){0};
     for (int c = 0; c < inputs; c++) {
         for (int ky = 0; ky < k.rows; ky++) {
-            const V *row = x + c * in.plane + ky * in.pitch;
+            const V *row = x + c * in.plane + ky * k.gap_y * in.pitch;
             const float *w = weight + (c * k.rows + ky) * k.columns;
-            UNROLL for (int ix = 0; ix < (tile.columns - 1) * k.step_x + k.columns; ix++) {
+            UNROLL for (int ix = 0; ix < (tile.columns - 1) * k.step_x + (k.columns - 1) * k.gap_x + 1; ix++) {
                 V value = row[ix];
                 KEEP(value);
-                UNROLL for (int kx = 0; kx < k.columns; kx++)
-                    if (ix >= kx && (ix - kx) % k.step_x == 0 && (ix - kx) / k.step_x < tile.columns)
+                UNROLL for (int kx = 0; kx < k.columns; kx++) {
+                    const int from = ix - kx * k.gap_x;
+                    if (from >= 0 && from % k.step_x == 0 && from / k.step_x < tile.columns)
                         UNROLL for (int o = 0; o < tile.outputs; o++)
-                            acc[o * tile.columns + (ix - kx) / k.step_x] += value * w[o * filter + kx];
+                            acc[o * tile.columns + from / k.step_x] += value * w[o * filter + kx];
+                }
             }
         }
     }
@@ -125,17 +127,24 @@ INLINE void conv_input_tile(const V *dy, Map out, int outputs, const float *weig
     int low = shifted - (out.height - 1) * k.step_y;
     low = low > 0 ? low : 0;
     low += (shifted - low) % k.step_y;
-    const int high = shifted < k.rows - 1 ? shifted : k.rows - 1;
+    int high = shifted < k.rows - 1 ? shifted : k.rows - 1, next = k.step_y;
+    if (k.gap_y > 1) { /* the rows that reach this one are then no plain range: each is asked */
+        low = 0;
+        high = k.rows - 1;
+        next = 1;
+    }
     UNROLL for (int i = 0; i < tile.inputs * tile.columns; i++) acc[i] = (V){0};
     for (int o = 0; o < outputs; o++) {
-        for (int ky = low; ky <= high; ky += k.step_y) {
-            const V *row = dy + o * out.plane + (shifted - ky) / k.step_y * out.pitch;
+        for (int ky = low; ky <= high; ky += next) {
+            const int from = shifted - ky * k.gap_y;
+            const int reaches = from >= 0 && from % k.step_y == 0 && from / k.step_y < out.height;
+            const V *row = dy + o * out.plane + (k.gap_y > 1 && !reaches ? 0 : from / k.step_y) * out.pitch;
             const float *w = weight + o * inputs * area + ky * k.columns;
             UNROLL for (int ox = first; ox <= last; ox++) {
-                V value = row[ox];
+                V value = k.gap_y > 1 && !reaches ? (V){0} : row[ox];
                 KEEP(value);
                 UNROLL for (int kx = 0; kx < k.columns; kx++) {
-                    const int column = ox * k.step_x + kx - k.left;
+                    const int column = ox * k.step_x + kx * k.gap_x - k.left;
                     if (column >= 0 && column < tile.columns)
                         UNROLL for (int c = 0; c < tile.inputs; c++)
                             acc[c * tile.columns + column] += value * w[c * area + kx];
@@ -158,10 +167,11 @@ INLINE int smaller(int a, int b) { return a < b ? a : b; }
 INLINE void conv_input_row(const V *dy, Map out, int outputs, const float *weight, int inputs, V *dx,
                            Map in, Window k, int iy, Tile tile, int add) {
     const int step = tile.columns / k.step_x; /* columns of dy from tile to tile */
-    const int reach = k.columns - 1 - k.left;  /* of dx before the tile that dy columns before it touch */
+    const int reach = (k.columns - 1) * k.gap_x - k.left; /* of dx before the tile that dy before it touches */
     const int first = reach > 0 ? -(reach / k.step_x) : (-reach + k.step_x - 1) / k.step_x;
     const int last = (tile.columns - 1 + k.left) / k.step_x, tiles = in.width / tile.columns;
-    const int whole = (first < 0 || step == 0) ? 1 : 0; /* tiles at the left edge */
+    const int edge = step == 0 ? 1 : first < 0 ? (step - 1 - first) / step : 0; /* tiles at the left edge */
+    const int whole = smaller(edge, in.width / tile.columns);
     const int fitting = step == 0 || out.width - 1 < last ? 0 : (out.width - 1 - last) / step + 1;
     const int right = smaller(tiles, fitting > whole ? fitting : whole);
     UNROLL for (int i = 0; i < whole; i++)
@@ -236,8 +246,8 @@ INLINE void conv_weight_tile(const V *x, Map in, const V *dy, Map out, Window k,
                 KEEP(d[o]);
             }
             UNROLL for (int i = 0; i < size; i++) {
-                V value = xr[i / (tile.rows * k.columns) * in.plane + i / k.columns % tile.rows * in.pitch +
-                             i % k.columns];
+                V value = xr[i / (tile.rows * k.columns) * in.plane +
+                             i / k.columns % tile.rows * k.gap_y * in.pitch + i % k.columns * k.gap_x];
                 UNROLL for (int o = 0; o < tile.outputs; o++) acc[o * size + i] += d[o] * value;
             }
         }
@@ -258,9 +268,9 @@ INLINE void conv_weight_rows(const V *x, Map in, const V *dy, Map out, Window k,
     last.rows = k.rows % tile.rows;
     int ky = 0;
     for (; ky + tile.rows <= k.rows; ky += tile.rows)
-        conv_weight_tile(x + ky * in.pitch, in, dy, out, k, tile, gradient + ky * k.columns, inputs, add);
+        conv_weight_tile(x + ky * k.gap_y * in.pitch, in, dy, out, k, tile, gradient + ky * k.columns, inputs, add);
     if (last.rows)
-        conv_weight_tile(x + ky * in.pitch, in, dy, out, k, last, gradient + ky * k.columns, inputs, add);
+        conv_weight_tile(x + ky * k.gap_y * in.pitch, in, dy, out, k, last, gradient + ky * k.columns, inputs, add);
 }
 
 INLINE void conv_weight_inputs(const V *x, Map in, const V *dy, Map out, Window k, Tile tile, float *gradient,

@@ -69,8 +69,7 @@ INLINE void pointwise_pool_backward(const V *x, Map in, const V *g, Map out, V *
                 }
             }
         store_sums(&channel, sums + 2 * c);
-        if (p.has_slopes)
-            slope_gradient[c] = (add_slopes ? slope_gradient[c] : 0.0f) + sum_lanes(channel.slope_sum);
+        if (p.has_slopes) store_slope(&channel, c, p, slope_gradient, add_slopes);
     }
 }
 

@@ -8,9 +8,9 @@
 
 /* Which of the steps there are: y = factor * keep * activation(scale * x + shift).
  * `threshold` is dropout's in 65536ths (0: none), which decides for each value or for whole
- * channels; `slopes` are PReLU's, one per channel. */
+ * channels; `slopes` are PReLU's, one per channel or one for all. */
 typedef struct {
-    int has_norm, activation, has_slopes;
+    int has_norm, activation, has_slopes, shares_slope;
     float slope, factor;
     uint32_t threshold;
     int drops_channels;
@@ -55,7 +55,7 @@ typedef struct {
 
 INLINE Channel channel_of(Pointwise p, int c, const float *scale, const float *shift, const float *slopes,
                           const float *means, VU rows) {
-    Channel channel = {.slope = splat(p.has_slopes ? slopes[c] : p.slope)};
+    Channel channel = {.slope = splat(p.has_slopes ? slopes[p.shares_slope ? 0 : c] : p.slope)};
     if (p.drops_channels) channel.kept = keeps(dropout_bits(rows, (uint32_t)c >> 1), c & 1, p.threshold);
     if (p.has_norm) {
         channel.scale = splat(scale[c]);
@@ -143,6 +143,12 @@ INLINE void store_sums(const Channel *channel, double *sums) {
     sums[1] = sum_lanes_wide(product);
 }
 
+/* A PReLU's gradient: of the channel's own slope, or added to that of all. */
+INLINE void store_slope(const Channel *channel, int c, Pointwise p, float *gradient, int add) {
+    const int at = p.shares_slope ? 0 : c;
+    gradient[at] = (add || at < c ? gradient[at] : 0.0f) + sum_lanes(channel->slope_sum);
+}
+
 /* dz (+)= the gradient before the steps (with a norm: between the norm and the activation, and
  * `sums` gets each channel's sum of dz and of dz * (x - mean)). `slope_gradient` is PReLU's. */
 INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, Map to, Pointwise p,
@@ -156,8 +162,7 @@ INLINE void pointwise_backward(const V *x, Map in, const V *g, Map out, V *dz, M
                           dz + c * to.plane + row * to.pitch, in.width, (c * in.height + row) * in.width, rows,
                           &channel, p, add);
         if (p.has_norm) store_sums(&channel, sums + 2 * c);
-        if (p.has_slopes)
-            slope_gradient[c] = (add_slopes ? slope_gradient[c] : 0.0f) + sum_lanes(channel.slope_sum);
+        if (p.has_slopes) store_slope(&channel, c, p, slope_gradient, add_slopes);
     }
 }
 

@@ -81,9 +81,10 @@ typedef struct {
     int channels, height, width, pitch, plane;
 } Map;
 
-/* How far an output looks: kernel, stride, and cells added above and left of the input. */
+/* How far an output looks: kernel, stride, cells added above and left of the input, and how many
+ * cells the kernel's own are apart. */
 typedef struct {
-    int rows, columns, step_y, step_x, top, left;
+    int rows, columns, step_y, step_x, top, left, gap_y, gap_x;
 } Window;
 
 enum { NO_ACTIVATION, RELU, LEAKY_RELU };
