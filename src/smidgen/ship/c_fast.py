@@ -57,7 +57,7 @@ class _Printer:
         own = list(stage.depthwise.weights) if stage.depthwise else []
         starts = list(stage.depthwise.bias) if stage.depthwise else []
         source = with_halves(resource("small.c"), not starts, f"NAME_starts{n}")
-        dot = source[source.index("/* The dot product") : source.index("NAME_API")]
+        dot = source[source.index("/* The dot product") : source.index("NAME_COMPACT NAME_API")]
         start, end = source.index("/* one stage */"), source.index("/* end */")
         body = re.sub(r"^    ", "", source[start:end], flags=re.MULTILINE)
         numbers, factors = [], []

@@ -2,8 +2,8 @@
    What is the same in all of them is written out below. */
 
 /* The dot product of a window (y, x: its first cell) and weights, `run` channels of each cell. */
-static int32_t NAME_dot(const NAME_stage *s, const uint8_t *map, int sign, const int8_t *w, int y,
-                        int x, int run) {
+NAME_COMPACT static int32_t NAME_dot(const NAME_stage *s, const uint8_t *map, int sign,
+                                     const int8_t *w, int y, int x, int run) {
     int32_t sum = 0;
     int i, j, k;
     (void)s;
@@ -20,7 +20,7 @@ static int32_t NAME_dot(const NAME_stage *s, const uint8_t *map, int sign, const
     return sum;
 }
 
-NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
+NAME_COMPACT NAME_API int NAME_classify(const uint8_t image[], int32_t scores[]) {
     const NAME_stage *place = NAME_stages;
     const int8_t *next = NAME_weights;
     const int16_t *numbers = NAME_numbers;
