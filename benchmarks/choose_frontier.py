@@ -51,7 +51,7 @@ from smidgen.recipes.parts import AdamW, Linear, WeightAveraging
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.shared import MNIST_NORMALIZATION
 from smidgen.runs.store import RunStore
-from smidgen.training.loop import TrainOptions, train
+from smidgen.training.run import TrainOptions, train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 MILD = (Rotation(8.0), Scaling(0.9, 1.1), Translation(2.0))

@@ -31,7 +31,7 @@ from smidgen.network.network import Network
 from smidgen.network.trace import trace
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.runs.store import RunStore
-from smidgen.training.loop import TrainOptions, train
+from smidgen.training.run import TrainOptions, train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 

@@ -45,7 +45,7 @@ from smidgen.recipes.catalogue import get_recipe
 from smidgen.recipes.frontier import tower, two_pools
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
-from smidgen.training.loop import TrainOptions, train
+from smidgen.training.run import TrainOptions, train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 NUM_HELD_OUT = 15_000

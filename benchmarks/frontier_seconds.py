@@ -21,8 +21,8 @@ from smidgen.files import write_atomically
 from smidgen.recipes.frontier import RECIPES as FRONTIER
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.smidgen_recipes import QUICK, SPRINT
-from smidgen.training.environment import describe_environment
 from smidgen.training.plan import plan
+from smidgen.training.run import describe_environment
 
 RESULT = Path(__file__).parent.parent / "docs" / "results" / "frontier_seconds.json"
 

@@ -21,8 +21,8 @@ from smidgen.engines.choose import default_threads
 from smidgen.engines.native.engine import NativeEngine
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.recipes.catalogue import get_recipe
-from smidgen.training.environment import describe_environment
 from smidgen.training.plan import plan
+from smidgen.training.run import describe_environment
 
 RESULT = Path(__file__).parent.parent / "docs" / "results" / "loader.json"
 RECIPES = ("mnist-99-4", "eva4-s5/5")

@@ -17,7 +17,8 @@ from smidgen.recipes.catalogue import RECIPES, get_recipe
 from smidgen.recipes.recipe import Claim
 from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunStore
-from smidgen.training.loop import Listener, TrainOptions, train
+from smidgen.training.events import EpochDone, Event
+from smidgen.training.run import TrainOptions, train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 ORIGINS = ("era-s7/", "eva4-s5/", "mnist-challenge/", "mnist-99-4", "assignment7/")
@@ -41,10 +42,14 @@ def main() -> None:
     store = RunStore(options.runs_dir)
     chosen = TrainOptions("origin", options.engine, threads=options.threads)
     for name in names:
-        listener = Listener(on_epoch=lambda e, name=name: print(name, e.epoch, e.eval_accuracy))
-        run = train(get_recipe(name), dataset, store, 1, chosen, listener)
+        run = train(get_recipe(name), dataset, store, 1, chosen, print_epoch)
         _write(row_of(name, run.record))
         print(f"{name}: {run.record.result}", flush=True)
+
+
+def print_epoch(event: Event) -> None:
+    if isinstance(event, EpochDone):
+        print(event.record.epoch, event.record.eval_accuracy)
 
 
 def row_of(name: str, record: RunRecord) -> dict[str, object]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -22,10 +22,9 @@ from smidgen.data import draw_stripes
 from smidgen.files import write_atomically
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.runs.listing import list_runs
-from smidgen.runs.record import EpochRecord, Result, RunRecord
-from smidgen.runs.store import RunStore, run_name
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, prepare
+from smidgen.runs.record import DataUsed, EpochRecord, Result, RunRecord
+from smidgen.runs.store import RunFolder, RunStore, run_name
+from smidgen.training.run import describe_environment
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 LOOKS = 2_000
@@ -90,7 +89,9 @@ def measure_finding(store: RunStore, num_runs: int) -> dict[str, object]:
     }
 
 
-def check(found: list, how: Callable[[list], bool], expected: bool = True) -> None:
+def check(
+    found: list[RunFolder | None], how: Callable[[Iterable[bool]], bool], expected: bool = True
+) -> None:
     if how(each is not None for each in found) is not expected:
         raise SystemExit("a run was not found, or one that is not there was")
 
@@ -110,13 +111,29 @@ def fill(store: RunStore, num_runs: int) -> RunRecord:
 def finished_record() -> RunRecord:
     """Return a record as long as that of a real run."""
     recipe = get_recipe("smidgen/quick").replace(dataset="stripes", epochs=15)
-    record, _ = prepare(recipe, draw_stripes(), 1, TrainOptions(engine="torch"), Listener())
+    dataset = draw_stripes()
+    used = describe_environment("torch", "cpu", 1)
     epochs = tuple(
         EpochRecord(number, 0.5, 0.9, "test", 0.4, 0.91, 45, 1.5, 0.5, 80.0, 0.1, 0.1)
         for number in range(1, recipe.epochs + 1)
     )
     result = Result("test", 0.91, 45, 500, recipe.epochs, "last epoch", 0.91, 0.91, 0.91, 1)
-    return replace(record, epochs=epochs, result=result, train_seconds=22.5, wall_seconds=30.0)
+    return RunRecord(
+        recipe=recipe,
+        fingerprint=recipe.fingerprint(),
+        identity="",
+        seed=1,
+        protocol="final",
+        environment=used,
+        data=DataUsed("stripes", dataset.sha256, dataset.class_names, 6_000, 0, 500),
+        num_params=9_402,
+        num_macs=230_824,
+        started="2026-01-01T00:00:00+00:00",
+        epochs=epochs,
+        result=result,
+        train_seconds=22.5,
+        wall_seconds=30.0,
+    )
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -24,7 +24,7 @@ from ordinary import OrdinaryTraining
 from smidgen.data import load_dataset
 from smidgen.engines.choose import default_threads
 from smidgen.recipes.catalogue import get_recipe
-from smidgen.training.environment import describe_environment
+from smidgen.training.run import describe_environment
 
 RESULT = Path(__file__).parent.parent / "docs" / "results" / "time_to_accuracy.json"
 RECIPES = ("smidgen/quick", "smidgen/sprint")

@@ -29,7 +29,7 @@ from smidgen.runs.record import (
 )
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.runs.tensors import save_tensors
-from smidgen.training.loop import Run, TrainOptions, train
+from smidgen.training.run import Run, TrainOptions, train
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors make threads wait for each other
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunStore
     from smidgen.ship.artifacts import export
-    from smidgen.training.loop import TrainOptions, train
     from smidgen.training.plan import plan
+    from smidgen.training.run import TrainOptions, train
 
 _HOMES = {
     "Network": "network.network",
@@ -42,8 +42,8 @@ _HOMES = {
     "plan": "training.plan",
     "RunRecord": "runs.record",
     "RunStore": "runs.store",
-    "TrainOptions": "training.loop",
-    "train": "training.loop",
+    "TrainOptions": "training.run",
+    "train": "training.run",
     "ProveOptions": "evidence.prove",
     "prove": "evidence.prove",
     "compare": "evidence.compare",

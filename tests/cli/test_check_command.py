@@ -13,8 +13,8 @@ from smidgen.data import Dataset
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, resume, train
+from smidgen.training.events import listen
+from smidgen.training.run import TrainOptions, resume, train
 
 Shell = Callable[..., Any]
 Make = Callable[..., RunFolder]
@@ -355,7 +355,7 @@ def test_a_resumed_run_keeps_its_source(
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(tiny_recipe, stripes, store, 1, options, Listener(on_epoch=stop))
+        train(tiny_recipe, stripes, store, 1, options, listen(on_epoch=stop))
     run = resume(store.find("last"), stripes)
 
     assert (run.folder.path / "source.py").read_text() == NET

@@ -22,7 +22,7 @@ from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord, RunSpec
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.events import Began, EpochDone, Note
-from smidgen.training.loop import Run
+from smidgen.training.run import Run
 from smidgen.work.jobs import Busy, Outcome, RunEvent
 from smidgen.work.queue import Planned
 

@@ -8,7 +8,7 @@ import pytest
 from smidgen.cli import report_command as command
 from smidgen.data import Dataset
 from smidgen.runs.store import RunFolder
-from smidgen.training.loop import Run
+from smidgen.training.run import Run
 
 from .conftest import Shell
 

@@ -17,7 +17,7 @@ from smidgen.errors import DataMissingError, DownloadError
 from smidgen.files import locked
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
-from smidgen.training import loop, sitting
+from smidgen.training import run, sitting
 from smidgen.values import to_plain
 
 Shell = Callable[..., Any]
@@ -493,7 +493,7 @@ def test_numbers_that_are_not_finite_end_with_one(
         f"error: `{folder.name}` diverged in epoch 1 (numbers not finite) and would do so again "
         "if continued. Train with a lower `optimizer.lr`.\n"
     )
-    assert loop.RESULTS_VERSION >= 1
+    assert run.RESULTS_VERSION >= 1
 
 
 def test_a_student_and_its_teacher(

@@ -19,7 +19,7 @@ from smidgen.recipes.parts import Adam, Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training.events import Began, EpochDone
-from smidgen.training.loop import Run
+from smidgen.training.run import Run
 from smidgen.work.jobs import Outcome, RunEvent
 from smidgen.work.queue import Planned
 

@@ -12,7 +12,7 @@ from smidgen.recipes.recipe import About, Recipe
 from smidgen.report.figures import Plot
 from smidgen.report.run_view import RunView, view_run
 from smidgen.runs.store import RunStore
-from smidgen.training.loop import Run, TrainOptions, train
+from smidgen.training.run import Run, TrainOptions, train
 
 HOSTILE = "<script>alert(1)</script>\"'&$x$ `y`"
 _VOID = {"meta", "link", "br", "img", "input", "hr", "path", "rect", "use", "circle", "line"}

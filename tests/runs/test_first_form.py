@@ -15,8 +15,8 @@ from smidgen.runs.first_form import first_fingerprint
 from smidgen.runs.listing import finished_rows
 from smidgen.runs.record import RunRecord
 from smidgen.runs.store import RunStore
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, train
+from smidgen.training.events import listen
+from smidgen.training.run import TrainOptions, train
 
 FINGERPRINTS = {
     "smidgen/quick": "065a9f3db64e134a5b12b913f61160b051dab44d42127c68ba73a92889218e81",
@@ -94,7 +94,7 @@ def test_an_old_unfinished_run_goes_on(store: RunStore) -> None:
     """An epoch that is there is not trained again."""
     recipe = record_of(store, TORCH).recipe
     before: list[int] = []
-    listener = Listener(on_start=lambda record: before.append(len(record.epochs)))
+    listener = listen(on_start=lambda record: before.append(len(record.epochs)))
 
     run = train(
         recipe, draw_stripes(), store, 2, TrainOptions("final", "torch", threads=1), listener

@@ -15,8 +15,8 @@ from smidgen.runs.record import EpochRecord, Result, RunRecord, RunSpec
 from smidgen.runs.store import run_name
 from smidgen.search import SearchOptions
 from smidgen.search.settings import BASE
-from smidgen.training.listener import Listener
-from smidgen.training.loop import Run, TrainOptions, prepare
+from smidgen.training.run import Run, blank_record
+from smidgen.training.splits import splits_for
 from smidgen.work.inline import Inline
 from smidgen.work.jobs import Job, Outcome, Shared
 
@@ -45,9 +45,8 @@ def play(shared: Shared, spec: RunSpec) -> Outcome:
     if (there := shared.store.finished(spec)) is not None:
         return Outcome(spec, Run(there, there.record(), was_there=True))
     Actor.made.append((spec.recipe.fingerprint(), spec.recipe.epochs, spec.seed))
-    options = TrainOptions(spec.protocol, spec.engine, threads=1)
     dataset = shared.datasets[spec.data_sha256]
-    record, _ = prepare(spec.recipe, dataset, spec.seed, options, Listener())
+    record = blank_record(spec, dataset, splits_for(spec.protocol, spec.recipe, dataset))
     folder = shared.store.partial(run_name(spec.recipe.name, spec.seed, record.identity))
     finished = _finished(record, loss_of(spec))
     folder.save_record(finished)

@@ -27,8 +27,8 @@ from smidgen.recipes.augmentation import Augmentation, Rotation
 from smidgen.recipes.parts import Adam, OneCycle, OriginProtocol, WeightAveraging
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, resume, train
+from smidgen.training.events import OnEvent, ignore, listen
+from smidgen.training.run import TrainOptions, resume, train
 
 EPOCHS = 3
 OPTIONS = TrainOptions(protocol="origin", engine="torch", threads=1)
@@ -77,9 +77,9 @@ def main(folder: Path, kinds: list[str]) -> None:
     print(json.dumps(found))
 
 
-def begin(root: Path, dataset: Dataset, listener: Listener | None = None) -> None:
+def begin(root: Path, dataset: Dataset, listener: OnEvent | None = None) -> None:
     """Train the run, or what is left of it, into a folder of runs."""
-    train(RECIPE, dataset, RunStore(root), 1, OPTIONS, listener)
+    train(RECIPE, dataset, RunStore(root), 1, OPTIONS, listener or ignore)
 
 
 def go_on(root: Path, dataset: Dataset) -> None:
@@ -225,7 +225,7 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-Events = Callable[[int], contextlib.AbstractContextManager[Listener | None]]
+Events = Callable[[int], contextlib.AbstractContextManager[OnEvent | None]]
 
 
 def countdown(number: int, die: Callable[[], None]) -> Callable[[], None]:
@@ -275,10 +275,10 @@ def after_replace(number: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def at_epoch(number: int) -> Iterator[Listener]:
+def at_epoch(number: int) -> Iterator[OnEvent]:
     """End the process when the `number`-th epoch has been saved."""
     count = countdown(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    yield Listener(on_epoch=lambda epoch: count())
+    yield listen(on_epoch=lambda epoch: count())
 
 
 EVENTS: dict[str, Events] = {

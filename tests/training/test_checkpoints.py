@@ -21,15 +21,15 @@ from smidgen.training.checkpoints import (
     save_checkpoint,
     why_unfinished,
 )
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, prepare
+from smidgen.training.run import TrainOptions, blank_record, specify
+from smidgen.training.splits import splits_for
 
 
 @pytest.fixture
 def record(tiny_recipe: Recipe, stripes: Dataset) -> RunRecord:
     """Return the record of a run that has not begun."""
-    options = TrainOptions(engine="torch", threads=1)
-    return prepare(tiny_recipe, stripes, 1, options, Listener())[0]
+    spec = specify(tiny_recipe, stripes, 1, TrainOptions(engine="torch", threads=1))
+    return blank_record(spec, stripes, splits_for("final", tiny_recipe, stripes))
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@ import errno
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,11 @@ from smidgen.recipes.parts import SGD, Constant, OriginProtocol, Plateau
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.runs.tensors import Tensors, load_tensors
+from smidgen.runs.tensors import Tensors
 from smidgen.training import sitting
-from smidgen.training.listener import Listener
-from smidgen.training.loop import Run, TrainOptions, train
+from smidgen.training.events import OnEvent, listen
+from smidgen.training.run import Run, TrainOptions, train
+from smidgen.training.sitting import stop_on_signal
 from smidgen.training.splits import evaluate
 
 TrainTiny = Callable[..., Run]
@@ -54,14 +57,14 @@ def same(a: Tensors, b: Tensors) -> bool:
     return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
 
 
-def dying_after(epoch: int) -> Listener:
+def dying_after(epoch: int) -> OnEvent:
     """Return a listener that breaks off a run when an epoch has been saved."""
 
     def on_epoch(done: EpochRecord) -> None:
         if done.epoch == epoch:
             raise DiedError
 
-    return Listener(on_epoch=on_epoch)
+    return listen(on_epoch=on_epoch)
 
 
 def broken_off(
@@ -106,7 +109,7 @@ from pathlib import Path
 from smidgen.data import draw_stripes
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
-from smidgen.training.loop import TrainOptions, train
+from smidgen.training.run import TrainOptions, train
 options = TrainOptions(engine="torch", threads=1)
 recipe, store = Recipe.from_json(sys.argv[1]), RunStore(Path(sys.argv[2]))
 print(train(recipe, draw_stripes(120, 40), store, 1, options).folder.path)
@@ -186,7 +189,7 @@ def test_a_broken_off_run_is_continued(
     began = folder.record().started
     seen: list[int] = []
     starts: list[RunRecord] = []
-    listener = Listener(starts.append, on_epoch=lambda done: seen.append(done.epoch))
+    listener = listen(starts.append, on_epoch=lambda done: seen.append(done.epoch))
 
     run = train(tiny_recipe, stripes, RunStore(tmp_path / "runs"), 1, options, listener)
 
@@ -231,7 +234,7 @@ def test_a_damaged_checkpoint_goes_back(
         damage(folder.path / f"checkpoint-{epoch:04d}.safetensors")
     notes: list[str] = []
     seen: list[int] = []
-    listener = Listener(on_note=notes.append, on_epoch=lambda done: seen.append(done.epoch))
+    listener = listen(on_note=notes.append, on_epoch=lambda done: seen.append(done.epoch))
 
     run = train(tiny_recipe, stripes, RunStore(tmp_path / "runs"), 1, OPTIONS, listener)
 
@@ -258,7 +261,7 @@ def test_a_checkpoint_of_another_run_is_not_used(
         RunStore(tmp_path / "runs"),
         1,
         OPTIONS,
-        Listener(on_note=notes.append),
+        listen(on_note=notes.append),
     )
 
     assert notes == [
@@ -281,7 +284,7 @@ def test_a_damaged_record_of_an_unfinished_run_is_written_again(
         RunStore(tmp_path),
         1,
         OPTIONS,
-        Listener(on_epoch=lambda done: seen.append(done.epoch)),
+        listen(on_epoch=lambda done: seen.append(done.epoch)),
     )
 
     assert seen == [3]
@@ -302,7 +305,7 @@ def test_another_machine_is_noted(
     monkeypatch.setattr(RunFolder, "record", moved)
     notes: list[str] = []
 
-    train(tiny_recipe, stripes, RunStore(tmp_path), 1, OPTIONS, Listener(on_note=notes.append))
+    train(tiny_recipe, stripes, RunStore(tmp_path), 1, OPTIONS, listen(on_note=notes.append))
 
     assert notes == [
         "This run began with other software or on another machine; its bits may differ from "
@@ -371,7 +374,7 @@ def test_a_lost_best_state_starts_over(
     notes: list[str] = []
 
     run = train(
-        recipe, stripes, RunStore(tmp_path / "runs"), 1, options, Listener(on_note=notes.append)
+        recipe, stripes, RunStore(tmp_path / "runs"), 1, options, listen(on_note=notes.append)
     )
 
     assert len(notes) == 2
@@ -415,7 +418,7 @@ def test_a_signal_between_epochs_stops(
                 os.kill(os.getpid(), 15)
 
         with pytest.raises(InterruptedRunError) as caught:
-            train(tiny_recipe, stripes, RunStore(tmp_path), 1, OPTIONS, Listener(on_epoch=on_epoch))
+            train(tiny_recipe, stripes, RunStore(tmp_path), 1, OPTIONS, listen(on_epoch=on_epoch))
 
         assert caught.value.exit_code == 143
         assert re.fullmatch(
@@ -429,35 +432,29 @@ def test_a_signal_between_epochs_stops(
 def test_steps_are_reported(tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path) -> None:
     """A progress bar hears of every step of every epoch."""
     steps: list[tuple[int, int]] = []
-    listener = Listener(on_step=lambda done, total: steps.append((done, total)))
+    listener = listen(on_step=lambda done, total: steps.append((done, total)))
 
     train(tiny_recipe, stripes, RunStore(tmp_path), 1, OPTIONS, listener)
 
     assert steps == [(step, 4) for _ in range(3) for step in range(4)]
 
 
-def test_an_absurd_rate_names_the_layer_and_keeps_a_replay(
+def test_an_absurd_rate_names_the_layer(
     tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
 ) -> None:
-    """The line says epoch, step, culprit and rate, and the file has the state from before."""
+    """The line says epoch, step, the first layer that broke, and the rate."""
     recipe = tiny_recipe.replace(optimizer=SGD(1e30), schedule=Constant())
 
     with pytest.raises(NonFiniteError) as caught:
         train(recipe, stripes, RunStore(tmp_path), 1, OPTIONS)
 
-    (folder,) = RunStore(tmp_path).folders()
-    path = folder.path / "replay.safetensors"
     match = re.fullmatch(
         r"Training met a number that is not finite in epoch 1, step (\d) of 4, first in `(\w+)` "
-        r"\(learning rate 1e\+30\)\. The weights from before it and the batch are in "
-        rf"`{re.escape(str(path))}`\. Try a lower `optimizer\.lr`\.",
+        r"\(learning rate 1e\+30\)\. Try a lower `optimizer\.lr`\.",
         str(caught.value),
     )
     assert match is not None
-    tensors, metadata = load_tensors(path)
-    assert metadata["culprit"] == f"`{match[2]}`"
-    assert tensors["state/step"] == int(match[1]) - 1 == caught.value.step
-    assert tensors["images"].shape == (32, 1, 28, 28)
+    assert int(match[1]) - 1 == caught.value.step
 
 
 def test_a_broken_epoch_leaves_the_one_before(
@@ -541,7 +538,7 @@ def test_a_full_disk_loses_nothing(
     while True:
         store = RunStore(tmp_path / f"{kind}{failures}")
         saved: list[int] = []
-        listener = Listener(on_epoch=lambda done, saved=saved: saved.append(done.epoch))
+        listener = listen(on_epoch=lambda done, saved=saved: saved.append(done.epoch))
         message = ""
         with monkeypatch.context() as patch:
             fill_disk(patch, kind, failures + 1)
@@ -564,3 +561,65 @@ def test_a_full_disk_loses_nothing(
         assert digest(train(recipe, stripes, store, 1, OPTIONS)) == digest(whole)
     assert digest(run) == digest(whole)
     assert failures >= 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_to_stop(number: signal.Signals) -> None:
+    """A signal inside the body is remembered and ends nothing by itself."""
+    with stop_on_signal() as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+
+        assert stop()
+        assert stop.signal_number == number
+
+
+def test_the_next_signal_is_left_to_the_system() -> None:
+    """After the first signal both have their default effect, which ends a process."""
+    with stop_on_signal():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_handlers_come_back(interrupted: bool) -> None:
+    """Afterwards every signal does what it did before."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    with stop_on_signal():
+        if interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """Under `nohup` and in background jobs of a shell SIGINT does not stop a run."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+            assert stop.signal_number == signal.SIGTERM
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    """Outside the main thread, where handlers cannot be set, the body runs without them."""
+    before, found = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with stop_on_signal() as stop:
+            found.append((stop(), signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert found == [(False, before)]

@@ -10,13 +10,13 @@ from smidgen.engines.torch_engine import TorchEngine
 from smidgen.errors import RecipeError, RunError
 from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.recipe import Recipe
-from smidgen.runs.record import EpochRecord, RunRecord
+from smidgen.runs.record import EpochRecord
 from smidgen.runs.store import RunStore
 from smidgen.runs.tensors import load_tensors
 from smidgen.training import teachers as teachers_module
-from smidgen.training.listener import Listener
-from smidgen.training.loop import Run, TrainOptions, resume, train
+from smidgen.training.events import Began, EpochDone, Event, OfTeacher, listen
 from smidgen.training.plan import plan
+from smidgen.training.run import Run, TrainOptions, resume, train
 from smidgen.training.teachers import Teachers
 
 OPTIONS = TrainOptions(engine="torch", threads=1)
@@ -109,8 +109,8 @@ def test_teachers_are_trained_first_and_named(
     notes: list[str] = []
     options = replace(OPTIONS, protocol="tune")
 
-    run = train(taught(tiny_recipe), stripes, store, 5, options, Listener(on_note=notes.append))
-    again = train(taught(tiny_recipe), stripes, store, 6, options, Listener(on_note=notes.append))
+    run = train(taught(tiny_recipe), stripes, store, 5, options, listen(on_note=notes.append))
+    again = train(taught(tiny_recipe), stripes, store, 6, options, listen(on_note=notes.append))
 
     used = run.record.teachers
     assert notes == ["First the teacher `teacher`, seed 1.", "First the teacher `teacher`, seed 2."]
@@ -167,7 +167,7 @@ def test_a_resumed_student_has_the_same_bits(
     recipe = taught(tiny_recipe.replace(clean_epochs=1), bank_epochs)
     whole = train(recipe, stripes, RunStore(store.root / "whole"), 1, OPTIONS)
     with pytest.raises(DiedError):
-        train(recipe, stripes, store, 1, OPTIONS, Listener(on_epoch=die))
+        train(recipe, stripes, store, 1, OPTIONS, listen(on_epoch=die))
     (partial,) = (folder for folder in store.folders() if not folder.is_finished)
 
     resumed = resume(partial, stripes)
@@ -186,7 +186,7 @@ def test_a_student_does_not_change_teachers(
     """A run that began with teachers of other weights is not gone on with."""
     recipe = taught(tiny_recipe, seeds=(1,))
     with pytest.raises(DiedError):
-        train(recipe, stripes, store, 1, OPTIONS, Listener(on_epoch=die))
+        train(recipe, stripes, store, 1, OPTIONS, listen(on_epoch=die))
     (partial,) = (folder for folder in store.folders() if not folder.is_finished)
     begun = partial.record()
     other = replace(begun.teachers[0], model_sha256="0" * 64)
@@ -367,14 +367,18 @@ def test_a_teachers_training_is_told_to_whom_it_may_concern(
     begun: list[str] = []
     told: list[tuple[str, int]] = []
 
-    def listening(who: str) -> Listener:
-        def on_start(record: RunRecord) -> None:
-            begun.append(f"{who}: {record.recipe.name}")
+    def on_event(event: Event, who: str = "student") -> None:
+        match event:
+            case OfTeacher(event=inner):
+                on_event(inner, "teacher")
+            case Began(record=record):
+                begun.append(f"{who}: {record.recipe.name}")
+            case EpochDone(record=done):
+                told.append((who, done.epoch))
+            case _:
+                pass
 
-        return Listener(on_start=on_start, on_epoch=lambda done: told.append((who, done.epoch)))
-
-    listener = replace(listening("student"), teacher=listening("teacher"))
-    train(taught(tiny_recipe, seeds=(1,)), stripes, store, 1, OPTIONS, listener)
+    train(taught(tiny_recipe, seeds=(1,)), stripes, store, 1, OPTIONS, on_event)
 
     assert begun == ["teacher: teacher", "student: student"]
     assert told == [("teacher", 1), ("student", 1), ("student", 2), ("student", 3)]

@@ -15,7 +15,7 @@ from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
 from smidgen.training import use
-from smidgen.training.loop import Run, TrainOptions, train
+from smidgen.training.run import Run, TrainOptions, train
 from smidgen.training.use import (
     augmented_samples,
     evaluate_on_folder,

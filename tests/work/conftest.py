@@ -8,8 +8,7 @@ import pytest
 from smidgen.data import Dataset
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunStore
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, prepare
+from smidgen.training.run import TrainOptions, specify
 from smidgen.work.jobs import Job, Shared
 
 
@@ -29,7 +28,6 @@ def job(tiny_recipe: Recipe, stripes: Dataset) -> Callable[..., Job]:
     def made(seed: int, **changes: object) -> Job:
         recipe = tiny_recipe.replace(**changes) if changes else tiny_recipe
         options = TrainOptions(engine="native", threads=1)
-        record, _ = prepare(recipe, stripes, seed, options, Listener())
-        return Job(record.spec)
+        return Job(specify(recipe, stripes, seed, options))
 
     return made

@@ -6,7 +6,7 @@ import pytest
 from smidgen.files import locked
 from smidgen.recipes.parts import Adam
 from smidgen.training.events import Began, EpochDone, Note
-from smidgen.training.loop import Run
+from smidgen.training.run import Run
 from smidgen.work.jobs import TRACEBACK, Busy, Job, Outcome, Shared, run_one
 
 Make = Callable[..., Job]

@@ -14,7 +14,7 @@ from smidgen.errors import RunError
 from smidgen.files import locked
 from smidgen.recipes.recipe import Recipe
 from smidgen.training.events import Began, EpochDone, Note
-from smidgen.training.interrupts import StopRequest
+from smidgen.training.sitting import StopRequest
 from smidgen.work.jobs import TRACEBACK, Busy, Job, Outcome, RunEvent, Shared
 from smidgen.work.local import Local, Patience
 

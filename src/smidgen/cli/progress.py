@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
@@ -18,7 +17,15 @@ from rich.progress import (
 
 from smidgen.evidence.wording import percent
 from smidgen.runs.record import EpochRecord, RunRecord
-from smidgen.training.listener import Listener
+from smidgen.training.events import (
+    Began,
+    EpochDone,
+    Event,
+    Note,
+    OfTeacher,
+    OnEvent,
+    Stepped,
+)
 
 if TYPE_CHECKING:
     from smidgen.data import Progress as DataProgress
@@ -27,7 +34,7 @@ _COLUMNS = "epoch  train loss  train acc   {split:>5} acc  errors  seconds"
 
 
 @contextmanager
-def progress_listener(epochs: int) -> Iterator[Listener]:
+def progress_listener(epochs: int) -> Iterator[OnEvent]:
     """Show a run while the body runs it."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
@@ -57,33 +64,39 @@ def progress_listener(epochs: int) -> Iterator[Listener]:
         yield _printing(write, advance)
 
 
-def _printing(write: Callable[[str], None], advance: Callable[[float, int], None]) -> Listener:
+def _printing(write: Callable[[str], None], advance: Callable[[float, int], None]) -> OnEvent:
     finished = epochs = 0
 
-    def on_start(record: RunRecord) -> None:
+    def on_event(event: Event) -> None:
         nonlocal finished, epochs
-        finished, epochs = len(record.epochs), record.recipe.epochs
-        used = record.environment
-        write(
-            f"{record.recipe.name}: {record.num_params:,} parameters, {record.num_macs:,} MACs; "
-            f"{used.engine} engine, {used.threads} thread{'s' if used.threads > 1 else ''}; "
-            f"seed {record.seed}, protocol {record.protocol}"
-        )
-        write(_COLUMNS.format(split="valid" if record.data.num_valid else "test"))
-        for epoch in record.epochs:
-            write(_line(epoch))
+        match event:
+            case Began(record=record):
+                finished, epochs = len(record.epochs), record.recipe.epochs
+                _write_start(record, write)
+            case Stepped(done=done, total=total):
+                advance(finished + done / max(total, 1), epochs)
+            case EpochDone(record=epoch):
+                finished = epoch.epoch
+                advance(finished, epochs)
+                write(_line(epoch))
+            case Note(text=text):
+                write(text)
+            case OfTeacher(event=inner):
+                on_event(inner)
 
-    def on_step(done: int, total: int) -> None:
-        advance(finished + done / max(total, 1), epochs)
+    return on_event
 
-    def on_epoch(epoch: EpochRecord) -> None:
-        nonlocal finished
-        finished = epoch.epoch
-        advance(finished, epochs)
+
+def _write_start(record: RunRecord, write: Callable[[str], None]) -> None:
+    used = record.environment
+    write(
+        f"{record.recipe.name}: {record.num_params:,} parameters, {record.num_macs:,} MACs; "
+        f"{used.engine} engine, {used.threads} thread{'s' if used.threads > 1 else ''}; "
+        f"seed {record.seed}, protocol {record.protocol}"
+    )
+    write(_COLUMNS.format(split="valid" if record.data.num_valid else "test"))
+    for epoch in record.epochs:
         write(_line(epoch))
-
-    listener = Listener(on_start, on_step, on_epoch, write)
-    return replace(listener, teacher=listener)
 
 
 def _line(epoch: EpochRecord) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.record import RunRecord
     from smidgen.runs.store import RunFolder
-    from smidgen.training.loop import Run
+    from smidgen.training.run import Run
 
 Target = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A recipe, a JSON file, or FILE.py:Class.")
@@ -80,8 +80,8 @@ def train(
     """
     from smidgen.cli.progress import progress_listener
     from smidgen.cli.targets import DEFAULT_RECIPE, trainable
-    from smidgen.training.loop import TrainOptions
-    from smidgen.training.loop import train as run_training
+    from smidgen.training.run import TrainOptions
+    from smidgen.training.run import train as run_training
 
     if as_json and (with_page or opens):
         raise typer.BadParameter("not together with --json.", param_hint="'--report'")
@@ -122,7 +122,7 @@ def _refuse_settings(context: typer.Context) -> None:
 def _resume(folder: "RunFolder", data_dir: Path | None, threads: int | None) -> "Run":
     from smidgen.cli.progress import progress_listener
     from smidgen.data import load_dataset
-    from smidgen.training.loop import Run, resume
+    from smidgen.training.run import Run, resume
 
     record = folder.record()
     if folder.is_finished and record.result is not None:

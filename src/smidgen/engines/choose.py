@@ -47,6 +47,23 @@ def default_threads() -> int:
     return min(num_cores(), _MOST_THREADS)
 
 
+def native_lanes(wish: int | None = None) -> int:
+    """Return how many images the native engine holds side by side here.
+
+    Args:
+        wish: 16, 8, 4 or 1; None for as many as this processor can.
+
+    Raises:
+        CompilerError: This processor cannot hold so many.
+    """
+    from smidgen.engines.native.toolchain import checked_features, lanes_of_host
+
+    if wish is None:
+        return lanes_of_host()
+    checked_features(wish)
+    return wish
+
+
 def make_engine(
     name: EngineName,
     recipe: Recipe,
@@ -56,6 +73,7 @@ def make_engine(
     seed: int,
     threads: int,
     device: str = "cpu",
+    lanes: int | None = None,
 ) -> Engine:
     """Build an engine with freshly drawn weights.
 
@@ -67,14 +85,25 @@ def make_engine(
         seed: Decides the initial weights.
         threads: How many cores it may use.
         device: A torch device.
+        lanes: Images side by side in the native engine; None for as many as this processor can.
 
     Raises:
-        EngineError: There is no such device here.
+        EngineError: There is no such device here, or so many lanes cannot be.
     """
     if name == "native":
+        from smidgen.engines.native.build import CompileOptions
         from smidgen.engines.native.engine import NativeEngine
 
-        return NativeEngine(recipe.network, recipe, images, labels, seed=seed, threads=threads)
+        options = CompileOptions(lanes=lanes)
+        return NativeEngine(
+            recipe.network,
+            recipe,
+            images,
+            labels,
+            seed=seed,
+            threads=threads,
+            compile_options=options,
+        )
     from smidgen.engines.torch_engine import TorchEngine
 
     _check_device(device)

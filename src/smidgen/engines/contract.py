@@ -159,6 +159,8 @@ class Engine(Protocol):
     recipe: Recipe
     name: str
     """`torch` or `native`."""
+    build: dict[str, str]
+    """Of native machine code: `compiler`, as it tells its version, and `sha256`; else empty."""
     steps_done: int
     """Finished steps of the current epoch; `should_stop` may read it for a progress bar."""
 

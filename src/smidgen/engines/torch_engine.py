@@ -213,6 +213,7 @@ class TorchEngine:
         self._optimizer = self._make_optimizer()
         self._ema = {n: t.detach().clone() for n, t in self._tensors.items()}
         self._step = 0
+        self.build: dict[str, str] = {}
         self.steps_done = 0
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:

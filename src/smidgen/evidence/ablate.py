@@ -23,9 +23,8 @@ from smidgen.evidence.wording import failures_line
 from smidgen.network.trace import trace
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.events import Note
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, prepare
+from smidgen.training.events import on_note
+from smidgen.training.run import TrainOptions, specify
 from smidgen.work.jobs import Place
 from smidgen.work.local import Local
 
@@ -103,17 +102,12 @@ def ablate(
     """
     options = options or AblateOptions()
     check_variants(base, variants)
-    first, _ = prepare(
-        base,
-        dataset,
-        next(iter(seeds), 1),
-        TrainOptions("tune", options.engine, options.device, 1),
-        Listener(on_note=lambda text: on_event(Note(text))),
-    )
+    chosen = TrainOptions("tune", options.engine, options.device, 1)
+    first = specify(base, dataset, next(iter(seeds), 1), chosen, on_note(on_event))
     rows = [Variant(BASE, base, options.source), *variants]
     table = _Table(rows, store, len(seeds), on_event)
     # as chosen for the base: a difference between engines is none between recipes
-    engine = first.environment.engine
+    engine = first.engine
     proving = ProveOptions("tune", engine, options.device, options.workers, place=options.place)
     claims = [Claim(row.recipe, dataset, seeds, row.source) for row in rows]
     prove_all(claims, store, proving, table.hear)

@@ -14,9 +14,8 @@ from smidgen.evidence.wording import failures_line
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import Protocol, RunSpec
 from smidgen.runs.store import RunStore
-from smidgen.training.events import Note
-from smidgen.training.listener import Listener
-from smidgen.training.loop import TrainOptions, prepare
+from smidgen.training.events import Note, on_note
+from smidgen.training.run import TrainOptions, specify
 from smidgen.work.jobs import Job, Outcome, Place, RunEvent, Shared
 from smidgen.work.local import Local
 from smidgen.work.queue import Planned, make_runs
@@ -192,9 +191,8 @@ def _specs(claim: Claim, options: ProveOptions, on_event: OnProofEvent) -> list[
         twice = next(seed for seed in seeds if seeds.count(seed) > 1)
         raise RunError(f"Seed {twice} is named twice; a repeated seed proves nothing.")
     chosen = TrainOptions(options.protocol, options.engine, options.device, 1, claim.source)
-    listener = Listener(on_note=lambda text: on_event(Note(text)))
-    first, _ = prepare(claim.recipe, claim.dataset, seeds[0], chosen, listener)
-    return [replace(first.spec, seed=seed) for seed in seeds]
+    first = specify(claim.recipe, claim.dataset, seeds[0], chosen, on_note(on_event))
+    return [replace(first, seed=seed) for seed in seeds]
 
 
 def _result(opened: _Open, options: ProveOptions) -> Proof | SmidgenError:

@@ -208,3 +208,28 @@ class Budget:
     max_params: PositiveInt | None = None
     max_epochs: PositiveInt | None = None
     target_accuracy: OpenTarget | None = None
+
+    def broken(self, num_params: int, epochs: int) -> list[tuple[str, int, int]]:
+        """Return what is above its limit: what it is, how many there are, how many may be."""
+        held = (
+            ("parameters", num_params, self.max_params),
+            ("epochs", epochs, self.max_epochs),
+        )
+        return [
+            (what, given, limit)
+            for what, given, limit in held
+            if limit is not None and not within(given, limit)
+        ]
+
+
+def within(given: int, limit: int) -> bool:
+    """Return whether a size keeps its limit: at most so many."""
+    return given <= limit
+
+
+def reaches(accuracy: float, target: float) -> bool:
+    """Return whether an accuracy keeps its limit: at least so much; both are shares.
+
+    Equal up to rounding is kept: 0.9993 is above 1 - 7 / 10000 in doubles.
+    """
+    return accuracy >= target - 1e-9

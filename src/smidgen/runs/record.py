@@ -219,13 +219,27 @@ class Result:
 
 @value(RunError)
 class Environment:
-    """Where a run ran; only `engine`, `device` and torch's `threads` are part of its identity."""
+    """Where a run ran.
+
+    Args:
+        engine: Part of its identity, as `device`, torch's `threads` and native `lanes` are.
+        device: A torch device.
+        threads: Cores it used.
+        versions: Of the software.
+        hardware: The machine.
+        lanes: Images side by side in the native engine; None for torch, and for runs from before
+            this was kept.
+        build: Of the native engine's library: `compiler`, as it tells its version, and `sha256`
+            of the machine code. Empty for torch, and for runs from before this was kept.
+    """
 
     engine: EngineName
     device: str
     threads: Positive
     versions: dict[str, str]
     hardware: dict[str, str]
+    lanes: Positive | None = None
+    build: dict[str, str] = Field(default_factory=dict)
 
 
 @value(RunError)
@@ -351,6 +365,7 @@ class RunRecord:
             "data_sha256": self.data.sha256,
             "device": used.device,
             "threads": used.threads if used.engine == "torch" else None,
+            "lanes": used.lanes,
             "results_version": self.results_version,
         }
 

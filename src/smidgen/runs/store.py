@@ -20,6 +20,7 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -217,6 +218,30 @@ class RunStore:
                 found[identity] = name
                 self._make_link(identity, name)
         return found
+
+    @contextlib.contextmanager
+    def claim(self, spec: RunSpec, folder: RunFolder | None = None) -> Iterator[RunFolder]:
+        """Give the finished run of a spec, or else where to make it, which then is nobody else's.
+
+        Args:
+            spec: What makes the run.
+            folder: Where the unfinished run stands, if that is known.
+
+        Raises:
+            InUseError: Another process is making it.
+            RunError: Its final name is taken.
+        """
+        there = self.finished(spec)
+        if there is not None:
+            yield there
+            return
+        folder = folder or self.unfinished(spec)
+        owner = f"The run `{folder.name}`"
+        with locked(self.lock_path(folder.name), wait=False, owner=owner, remove=True):
+            there = self.finished(spec)  # another process may have finished it just now
+            if there is None:
+                self.check_free(folder)
+            yield there or folder
 
     def _linked_names(self) -> set[str]:
         folder = self.root / _IDENTITIES

@@ -19,10 +19,10 @@ from smidgen.search.ledger import Candidate, Ledger, Measured, rungs_of
 from smidgen.search.options import SearchOptions
 from smidgen.search.proposals import Proposer
 from smidgen.search.result import Counts, SearchResult, write_result
-from smidgen.training.events import Note
-from smidgen.training.interrupts import stop_on_signal
-from smidgen.training.listener import Listener
-from smidgen.training.loop import Run, TrainOptions, prepare
+from smidgen.training.events import Note, on_note
+from smidgen.training.run import Run, TrainOptions, blank_record, specify
+from smidgen.training.sitting import stop_on_signal
+from smidgen.training.splits import splits_for
 from smidgen.work.jobs import Job, Outcome, Place, RunEvent, Shared
 from smidgen.work.queue import Planned, make_runs, teacher_specs
 
@@ -118,9 +118,8 @@ def _first_record(
         network = Network(layers, dataset.image_shape, dataset.num_classes)
         base = base.for_network(base.name, network)
     chosen = TrainOptions("tune", options.engine, threads=1)
-    listener = Listener(on_note=lambda text: on_event(Note(text)))
-    record, _ = prepare(base, dataset, 1, chosen, listener)
-    return record
+    spec = specify(base, dataset, 1, chosen, on_note(on_event))
+    return blank_record(spec, dataset, splits_for("tune", base, dataset))
 
 
 def _train_teachers(

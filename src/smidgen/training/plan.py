@@ -31,6 +31,7 @@ from smidgen.recipes.parts import (
     StepDecay,
 )
 from smidgen.recipes.recipe import Recipe
+from smidgen.runs.record import EpochRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ def _plateau(schedule: Plateau, lr: float, history: Sequence[float]) -> float:
 
 _BANK_SEED = 0
 """Draws the changes that every seed of a recipe with a bank shares."""
+_TINY = 100.0
+"""A rate that never comes within this factor of the optimizer's is an accident of the schedule."""
 _ATTEMPTS = 10
 """How often a random rectangle is drawn before giving up, as the field's libraries do."""
 
@@ -138,10 +141,8 @@ def plan(
         num_images: How many images there are to train on.
     """
     order = generator(seed, "order", epoch).permutation(num_images).astype(np.int32)
-    num_steps = num_images // recipe.batch_size
-    if recipe.drop_last and num_steps:
-        order = order[: num_steps * recipe.batch_size]
-    num_steps = ceil(len(order) / recipe.batch_size)
+    num_steps = steps_per_epoch(recipe, num_images)
+    order = order[: num_steps * recipe.batch_size]
     scheduled = rates(recipe, epoch, num_steps, history)
     shared = shared_images(recipe, epoch, num_images)
     drawn = _images(recipe, seed, epoch, order) if shared is None else shared.picked(order)
@@ -152,6 +153,34 @@ def plan(
         momentum=scheduled.momentum,
         dropout_key=key32(seed, "dropout", epoch),
     )
+
+
+def steps_per_epoch(recipe: Recipe, num_images: int) -> int:
+    """Return the steps of an epoch on so many images; all are in one, or in none at the end."""
+    whole = num_images // recipe.batch_size
+    return whole if recipe.drop_last and whole else ceil(num_images / recipe.batch_size)
+
+
+def history_of(epochs: Sequence[EpochRecord]) -> list[float]:
+    """Return what the plateau rule reads of the epochs so far: accuracy, but never on test."""
+    return [e.train_accuracy if e.split == "test" else e.eval_accuracy for e in epochs]
+
+
+def tiny_rates(recipe: Recipe, num_images: int) -> list[str]:
+    """Return a line if no step of a run comes near the optimizer's learning rate."""
+    num_steps, highest = steps_per_epoch(recipe, num_images), 0.0
+    if isinstance(recipe.schedule, Plateau):  # which begins with it
+        return []
+    for epoch in range(1, recipe.epochs + 1):
+        highest = max(highest, float(rates(recipe, epoch, num_steps, ()).lr.max()))
+        if highest >= recipe.optimizer.lr / _TINY:
+            return []
+    share = f"1/{recipe.optimizer.lr / highest:,.0f} of" if highest else "nothing beside"
+    return [
+        f"The learning rate never comes above {highest:g}, {share} `optimizer.lr` "
+        f"{recipe.optimizer.lr:g}: that is what `schedule` comes to in {recipe.epochs} "
+        f"epoch{'s' if recipe.epochs > 1 else ''}. Train more epochs or set another `schedule`."
+    ]
 
 
 def shared_images(recipe: Recipe, epoch: int, num_images: int) -> EpochPlan | None:

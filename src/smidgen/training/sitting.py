@@ -1,7 +1,15 @@
-"""One sitting of one run: from where it stands to its last epoch, or to an interruption."""
+"""One sitting of one run: from where it stands to its last epoch, or to an interruption.
 
+The first SIGINT or SIGTERM asks the run to stop in good order, the second ends it at once.
+"""
+
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import NoReturn
 
 import numpy as np
@@ -9,7 +17,7 @@ import numpy as np
 from smidgen.engines.choose import make_engine
 from smidgen.engines.contract import Engine, EpochPlan, EpochStats, WeightsName
 from smidgen.errors import InterruptedRunError, NonFiniteError, RunError
-from smidgen.runs.record import EpochRecord, RunRecord
+from smidgen.runs.record import Environment, EpochRecord, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import save_tensors
 from smidgen.training.checkpoints import (
@@ -20,12 +28,58 @@ from smidgen.training.checkpoints import (
     restore_newest,
     save_checkpoint,
 )
-from smidgen.training.interrupts import StopRequest, stop_on_signal
-from smidgen.training.listener import Listener
-from smidgen.training.plan import plan
-from smidgen.training.replay import write_replay
+from smidgen.training.events import Began, EpochDone, Note, OnEvent, Stepped
+from smidgen.training.plan import history_of, plan
 from smidgen.training.splits import Evaluation, ProtocolSplits, best_index, evaluate, result_of
 from smidgen.training.teachers import Teachers
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Remembers the signal that asked to stop, if any.
+
+    Args:
+        asked: What else may ask.
+    """
+
+    def __init__(self, asked: Callable[[], bool] | None = None) -> None:
+        self.signal_number: int | None = None
+        self._asked = asked
+
+    def __call__(self) -> bool:
+        """Return whether to stop; engines poll this at every step."""
+        return self.signal_number is not None or (self._asked is not None and self._asked())
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        for each in _SIGNALS:
+            if signal.getsignal(each) == self._remember:
+                signal.signal(each, signal.SIG_DFL)
+
+
+@contextmanager
+def stop_on_signal(asked: Callable[[], bool] | None = None) -> Iterator[StopRequest]:
+    """Catch the first SIGINT or SIGTERM while the body runs (in the main thread only).
+
+    A signal that is ignored, as SIGINT is under `nohup`, stays ignored.
+
+    Args:
+        asked: What asks to stop in place of signals, which then are left to whoever has them.
+    """
+    request = StopRequest(asked)
+    if asked is not None or threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    caught = {n: handler for n, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in caught:
+        signal.signal(number, request._remember)
+    try:
+        yield request
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)
 
 
 class Sitting:
@@ -35,9 +89,10 @@ class Sitting:
         record: What is trained, by whom, and where; without epochs and result.
         splits: The images.
         folder: Where the unfinished run stands, or will stand.
-        listener: Told how it goes on.
+        on_event: Told how it goes on.
         started: `time.perf_counter()` when the sitting began.
         source: The Python file that the network was read from, if it was.
+        stop: Asked at every step whether to stop; None for SIGINT and SIGTERM.
     """
 
     def __init__(
@@ -45,30 +100,33 @@ class Sitting:
         record: RunRecord,
         splits: ProtocolSplits,
         folder: RunFolder,
-        listener: Listener,
+        on_event: OnEvent,
         started: float,
         source: bytes = b"",
+        stop: Callable[[], bool] | None = None,
     ) -> None:
-        self.record, self.splits, self.folder, self.listener = record, splits, folder, listener
+        self.record, self.splits, self.folder, self.on_event = record, splits, folder, on_event
         self.recipe = record.recipe
         self.weights: WeightsName = "ema" if self.recipe.averaging is not None else "raw"
-        self._started, self._source = started, source
+        self._started, self._source, self._asked = started, source, stop
         self._seconds_before = 0.0
         self._teachers: Teachers | None = None
 
     def run(self) -> RunRecord:
         """Train what is left, write the results and return the finished record."""
         engine = self._make_engine()
+        used = replace(self.record.environment, build=engine.build)
+        self.record = replace(self.record, environment=used)
         self._begin()
         forget_divergence(self.folder)
         if self.recipe.distillation is not None:
             self._teachers = Teachers(self.record, self.splits.train, self.folder.path)
         progress = restore_newest(
-            self.folder, engine, self.record, self.listener.on_note, self.splits.selects_on_test
+            self.folder, engine, self.record, self._note, self.splits.selects_on_test
         )
         self._seconds_before = progress.wall_seconds
-        self.listener.on_start(replace(self.record, epochs=progress.epochs))
-        with stop_on_signal() as stop:
+        self.on_event(Began(replace(self.record, epochs=progress.epochs)))
+        with stop_on_signal(self._asked) as stop:
             for epoch in range(len(progress.epochs) + 1, self.recipe.epochs + 1):
                 try:
                     done = self._epoch(engine, epoch, progress, stop)
@@ -79,7 +137,7 @@ class Sitting:
                 save_checkpoint(
                     self.folder, engine, self.record, progress, self.splits.selects_on_test
                 )
-                self.listener.on_epoch(done)
+                self.on_event(EpochDone(done))
                 if stop():
                     self._interrupt(stop, f"Stopped after epoch {epoch}, which is saved.")
         return self._finish(engine, progress)
@@ -94,6 +152,7 @@ class Sitting:
             seed=self.record.seed,
             threads=environment.threads,
             device=environment.device,
+            lanes=environment.lanes,
         )
 
     def _begin(self) -> None:
@@ -113,19 +172,32 @@ class Sitting:
                 f"`{self.folder.name}` began with teachers of other weights than those here. "
                 "Put their runs back, or remove this unfinished run and train it anew."
             )
-        used = self.record.environment  # its threads differ only where they change no bits
-        if replace(begun.environment, threads=used.threads) != used:
-            self.listener.on_note(
+        self._note_other_place(begun.environment)
+
+    def _note_other_place(self, begun: Environment) -> None:
+        """Say if a run goes on with other machine code, other software or on another machine."""
+        used = self.record.environment
+        if begun.build != used.build:
+            before = begun.build.get("compiler", "a compiler that was not noted")
+            self._note(
+                f"This run began with a library built by {before} and goes on with one by "
+                f"{used.build.get('compiler')}: its bits differ from those of a run in one go. "
+                f"For these, remove it with `smidgen runs rm {self.folder.name}` and train it anew."
+            )
+        # its threads differ only where they change no bits
+        elif replace(begun, threads=used.threads) != used:
+            self._note(
                 "This run began with other software or on another machine; its bits may differ "
                 "from those of a run in one go."
             )
 
+    def _note(self, text: str) -> None:
+        self.on_event(Note(text))
+
     def _epoch(
         self, engine: Engine, epoch: int, progress: Progress, stop: StopRequest
     ) -> EpochRecord:
-        history = [done.eval_accuracy for done in progress.epochs]
-        if self.splits.each_epoch_name == "test":  # no decision may read the test set
-            history = [done.train_accuracy for done in progress.epochs]
+        history = history_of(progress.epochs)
         planned = plan(self.recipe, self.record.seed, epoch, history, len(self.splits.train))
         start = time.perf_counter()
         planned = self._taught(planned, stop)
@@ -157,14 +229,21 @@ class Sitting:
 
     def _train(self, engine: Engine, planned: EpochPlan, stop: StopRequest) -> EpochStats:
         def should_stop() -> bool:
-            self.listener.on_step(engine.steps_done, planned.num_steps)
+            done = engine.steps_done
+            lr = float(planned.lr[max(done - 1, 0)])
+            self.on_event(Stepped(done, planned.num_steps, lr))
             return stop()
 
         try:
             stats = engine.train_epoch(planned, should_stop)
         except NonFiniteError as error:
-            raise write_replay(
-                self.folder, self.record, engine, self.splits.train, planned, error
+            found = engine.first_not_finite(planned, error.step)
+            first = found or "nothing (the batch is finite when run again)"
+            raise NonFiniteError(
+                f"Training met a number that is not finite in epoch {planned.epoch}, step "
+                f"{error.step + 1} of {planned.num_steps}, first in {first} (learning rate "
+                f"{planned.lr[error.step]:g}). Try a lower `optimizer.lr`.",
+                error.step,
             ) from error
         if stats.stopped or stop():
             self._stop_within(planned, stop)
@@ -185,9 +264,8 @@ class Sitting:
         self._interrupt(stop, f"Stopped in epoch {planned.epoch}; {_saved(planned.epoch - 1)}.")
 
     def _interrupt(self, stop: StopRequest, what: str) -> NoReturn:
-        assert stop.signal_number is not None
         advice = f"Continue with `smidgen train --resume {self.folder.name}`."
-        raise InterruptedRunError(f"{what} {advice}", stop.signal_number)
+        raise InterruptedRunError(f"{what} {advice}", stop.signal_number or signal.SIGTERM)
 
     def _finish(self, engine: Engine, progress: Progress) -> RunRecord:
         epochs = progress.epochs

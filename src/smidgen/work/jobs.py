@@ -22,9 +22,8 @@ from smidgen.errors import InterruptedRunError, InUseError, NonFiniteError, Smid
 from smidgen.files import write_atomically
 from smidgen.runs.record import RunSpec
 from smidgen.runs.store import RunStore
-from smidgen.training.events import Began, EpochDone, Note
-from smidgen.training.listener import Listener
-from smidgen.training.loop import Run, TrainOptions, train
+from smidgen.training.events import Began, EpochDone, Event, Note, Stepped
+from smidgen.training.run import Run, make
 
 MOST_RETRIES = 3
 """So often a run is tried again whose process or node died."""
@@ -139,22 +138,22 @@ def run_one(
         OSError: Nobody listens to `tell` any more.
     """
     spec = job.spec
-    listener = Listener(
-        on_start=lambda record: tell(Began(record)),
-        on_step=lambda done, total: on_step(),
-        on_epoch=lambda epoch: tell(EpochDone(epoch)),
-        on_note=lambda text: tell(Note(text)),
-    )
-    # as chosen by whoever asked, so that no process chooses, and notes, anew
-    options = TrainOptions(spec.protocol, spec.engine, spec.device, spec.threads or 1, job.source)
+
+    def on_event(event: Event) -> None:
+        match event:
+            case Stepped():
+                on_step()
+            case Began() | EpochDone() | Note():
+                tell(event)
+            case _:
+                pass
+
     kept = _traceback_path(spec, shared.store)
     try:
         with contextlib.suppress(OSError):
             kept.unlink(missing_ok=True)  # of an earlier attempt
         dataset = shared.datasets[spec.data_sha256]
-        return Outcome(
-            spec, train(spec.recipe, dataset, shared.store, spec.seed, options, listener)
-        )
+        return Outcome(spec, make(spec, dataset, shared.store, on_event, source=job.source))
     except InterruptedRunError:
         raise
     except InUseError:

@@ -11,8 +11,8 @@ from smidgen.cores import num_cores
 from smidgen.errors import InterruptedRunError, RunError
 from smidgen.runs.record import RunSpec, alike
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.interrupts import stop_on_signal
-from smidgen.training.loop import Run
+from smidgen.training.run import Run
+from smidgen.training.sitting import stop_on_signal
 from smidgen.work.jobs import Job, Outcome, Place, RunEvent, Shared
 from smidgen.work.local import Local
 

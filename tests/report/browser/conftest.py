@@ -16,7 +16,7 @@ from smidgen.data import load_dataset
 from smidgen.network.layers import Conv
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training.loop import TrainOptions, train
+from smidgen.training.run import TrainOptions, train
 
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

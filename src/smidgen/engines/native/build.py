@@ -100,6 +100,10 @@ def headers() -> dict[str, str]:
     return {**found, "job.h": job_header()}
 
 
+BUILD = "smidgen_build"
+"""Attribute of a loaded library: who built it (`compiler`) and what it is (`sha256`)."""
+
+
 def build_library(
     source: str, symbols: Sequence[str] = (), options: CompileOptions = DEFAULT_OPTIONS
 ) -> ctypes.CDLL:
@@ -175,7 +179,7 @@ def _loaded(
     path = _compiled(source, compiler, options)
     library = load_library(path)
     if all(hasattr(library, symbol) for symbol in symbols):
-        return library
+        return _labelled(library, compiler)
     with contextlib.suppress(OSError):  # it is no library of ours, whatever its name says
         path.unlink()
     library = load_library(_compiled(source, compiler, options))
@@ -183,6 +187,13 @@ def _loaded(
     if missing:
         who = f"The library that the C compiler `{compiler.name}` made"
         raise CompilerError(f"{who} has no `{missing[0]}`. {ADVICE}")
+    return _labelled(library, compiler)
+
+
+def _labelled(library: ctypes.CDLL, compiler: Compiler) -> ctypes.CDLL:
+    """Keep with a library what a run's record says of it."""
+    digest = sha256_of(Path(library._name))
+    setattr(library, BUILD, {"compiler": f"{compiler.kind}, {compiler.version}", "sha256": digest})
     return library
 
 

@@ -15,7 +15,7 @@ from smidgen.engines.contract import (
     check_plan,
     find_not_finite,
 )
-from smidgen.engines.native.build import CompileOptions, build_library
+from smidgen.engines.native.build import BUILD, CompileOptions, build_library
 from smidgen.engines.native.codegen import ENTRIES, Program, generate
 from smidgen.engines.native.job import OPTIMIZERS, Job, address, aligned, schedule_of, set_changes
 from smidgen.engines.native.toolchain import lanes_of_host
@@ -166,6 +166,7 @@ class NativeEngine:
         """Compile a program of this network and run it from now on, such as one with timers."""
         self.program = program
         self.library = build_library(program.source, ENTRIES, options)
+        self.build: dict[str, str] = getattr(self.library, BUILD)
 
     def train_epoch(self, plan: EpochPlan, should_stop: Callable[[], bool]) -> EpochStats:
         """Run a plan; see the contract. `should_stop` is asked every few milliseconds."""

@@ -170,7 +170,15 @@ def library_command(compiler: Compiler, lanes: int | None, optimize: str) -> lis
 
 def target_flags(compiler: Compiler, lanes: int | None) -> tuple[str, ...]:
     """Return the flags for code with so many images side by side; see `library_command`."""
-    lanes = lanes_of_host() if lanes is None else lanes
+    features = checked_features(lanes_of_host() if lanes is None else lanes)
+    if compiler.kind != "zig":
+        return tuple(f"-m{name}" for name in features)
+    # Left alone, zig takes what it finds in this processor, adds checks and keeps symbols.
+    return ("-mcpu=" + "+".join(["baseline", *features]), "-fno-sanitize=undefined", "-s")
+
+
+def checked_features(lanes: int) -> tuple[str, ...]:
+    """Return what so many lanes need of this processor; raises CompilerError if it lacks that."""
     if lanes not in LANES:
         raise CompilerError(f"`lanes` must be 16, 8, 4 or 1, not {lanes}.")
     if missing := missing_features(lanes):
@@ -178,11 +186,7 @@ def target_flags(compiler: Compiler, lanes: int | None) -> tuple[str, ...]:
             f"{lanes} lanes need {', '.join(f'`{name}`' for name in missing)}, which this "
             f"processor lacks. Use `lanes={lanes_of_host()}`."
         )
-    features = needed_features(lanes)
-    if compiler.kind != "zig":
-        return tuple(f"-m{name}" for name in features)
-    # Left alone, zig takes what it finds in this processor, adds checks and keeps symbols.
-    return ("-mcpu=" + "+".join(["baseline", *features]), "-fno-sanitize=undefined", "-s")
+    return needed_features(lanes)
 
 
 def find_compiler(name: str | None = None) -> Compiler:

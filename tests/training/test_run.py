@@ -1,7 +1,10 @@
 import dataclasses
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,9 @@ from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord
 from smidgen.runs.store import RunFolder, RunStore
-from smidgen.training import loop
-from smidgen.training.listener import Listener
-from smidgen.training.loop import Run, TrainOptions, resume, train
+from smidgen.training import run as run_module
+from smidgen.training.events import listen
+from smidgen.training.run import Run, TrainOptions, describe_environment, resume, train
 
 TrainTiny = Callable[..., Run]
 OPTIONS = TrainOptions(engine="torch", threads=1)
@@ -35,7 +38,7 @@ def broken_off(
         raise DiedError
 
     with pytest.raises(DiedError):
-        train(recipe, dataset, RunStore(root), 1, options, Listener(on_epoch=die))
+        train(recipe, dataset, RunStore(root), 1, options, listen(on_epoch=die))
     (folder,) = RunStore(root).folders()
     return folder
 
@@ -68,7 +71,7 @@ def test_a_native_run_goes_on_with_other_threads(
     whole = train(tiny_recipe, stripes, RunStore(tmp_path / "whole"), 1, options)
     folder = broken_off(tiny_recipe, stripes, tmp_path / "cut", options)
 
-    run = resume(folder, stripes, Listener(on_note=notes.append), threads=2)
+    run = resume(folder, stripes, listen(on_note=notes.append), threads=2)
 
     assert run.record.environment.threads == 2
     assert notes == []
@@ -201,7 +204,7 @@ def test_resume_goes_on_beside_the_unfinished_run(
     folder = broken_off(tiny_recipe, stripes, tmp_path / "elsewhere")
     seen: list[int] = []
 
-    run = resume(folder, stripes, Listener(on_epoch=lambda done: seen.append(done.epoch)))
+    run = resume(folder, stripes, listen(on_epoch=lambda done: seen.append(done.epoch)))
 
     assert seen == [2, 3]
     assert run.folder.path == tmp_path / "elsewhere" / whole.folder.name
@@ -239,14 +242,7 @@ def test_other_numbers_are_refused(
 ) -> None:
     """A run is not continued by a version that would have given other numbers."""
     folder = broken_off(tiny_recipe, stripes, tmp_path)
-    prepare = loop.prepare
-
-    def newer(*arguments: Any) -> Any:
-        record, splits = prepare(*arguments)
-        return dataclasses.replace(record, identity="f" * 64), splits
-
-    monkeypatch.setattr(loop, "prepare", newer)
-    monkeypatch.setattr(loop, "RESULTS_VERSION", 99)
+    monkeypatch.setattr(run_module, "RESULTS_VERSION", 99)
 
     with pytest.raises(RunError) as caught:
         resume(folder, stripes)
@@ -262,13 +258,13 @@ def test_the_engine_chosen_is_noted(
     tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where `auto` falls back to torch, one line says why."""
-    monkeypatch.setattr(loop, "choose_engine", lambda *given: ("torch", "there is no compiler"))
+    monkeypatch.setattr(
+        run_module, "choose_engine", lambda *given: ("torch", "there is no compiler")
+    )
     notes: list[str] = []
     options = TrainOptions(engine="auto", threads=1)
 
-    run = train(
-        tiny_recipe, stripes, RunStore(tmp_path), 1, options, Listener(on_note=notes.append)
-    )
+    run = train(tiny_recipe, stripes, RunStore(tmp_path), 1, options, listen(on_note=notes.append))
 
     assert notes == ["Using the torch engine: there is no compiler."]
     assert run.record.environment.engine == "torch"
@@ -292,3 +288,32 @@ def test_tune_never_opens_the_test_images(
     assert record.result is not None
     assert record.result.split == "valid"
     assert (record.data.num_train, record.data.num_valid, record.data.num_test) == (100, 20, 0)
+
+
+def test_versions_of_what_computed() -> None:
+    """A torch run records torch's version; a native run does not pretend to have used it."""
+    torch, native = (describe_environment(engine, "cpu", 2) for engine in ("torch", "native"))
+
+    assert torch.versions["torch"] == version("torch")
+    assert torch.versions["numpy"] == version("numpy")
+    assert "torch" not in native.versions
+    assert (torch.engine, torch.device, torch.threads) == ("torch", "cpu", 2)
+
+
+def test_hardware_is_described() -> None:
+    """Processor, cores, machine and system are known on every machine."""
+    hardware = describe_environment("native", "cpu", 1).hardware
+
+    assert hardware.keys() == {"processor", "cores", "machine", "system"}
+    assert all(hardware.values())
+    assert int(hardware["cores"]) >= 1
+
+
+def test_torch_is_not_imported() -> None:
+    """Describing a machine without a GPU in play does not load torch."""
+    code = (
+        "import sys; from smidgen.training.run import describe_environment as d; "
+        "d('torch', 'cpu', 1); sys.exit('torch' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
