@@ -89,11 +89,11 @@ def test_a_bug_is_named_with_its_place_and_kept_in_full(
 ) -> None:
     """An unexpected error costs its run alone; its traceback lies beside it until that is made."""
 
-    def broken(*given: object) -> None:
+    def broken(*given: object, **named: object) -> None:
         raise ZeroDivisionError("by nothing")
 
     with monkeypatch.context() as patched:
-        patched.setattr("smidgen.work.jobs.train", broken)
+        patched.setattr("smidgen.work.jobs.make", broken)
         outcome = run_one(job(1), shared, lambda event: None)
 
     assert isinstance(outcome, Outcome)

@@ -156,12 +156,14 @@ def make(
         folder: Where the unfinished run stands, if that is known.
 
     Raises:
+        BudgetError: The network is larger, or trained longer, than its recipe promises.
         InUseError: Another process is training it.
         NonFiniteError: A loss or gradient was NaN or infinite.
         InterruptedRunError: It was to stop; the last finished epoch is saved.
         RunError: What is there in its place is damaged, or another run.
         StorageError: A file could not be written; the last finished epoch is saved.
     """
+    _keep_budget(spec.recipe)
     with store.claim(spec, folder) as folder:
         if folder.is_finished:
             return Run(folder, _checked(folder, spec), was_there=True)
@@ -215,7 +217,6 @@ def resume(
             f"`{folder.name}` began with results version {begun.results_version} and this is "
             f"version {RESULTS_VERSION}: other numbers would come out. Train it anew."
         )
-    _keep_budget(begun.recipe)
     store = RunStore(folder.path.resolve().parent)
     threads = threads or used.threads
     return make(begun.spec, dataset, store, on_event, threads=threads, folder=folder)
@@ -245,7 +246,6 @@ def _teachers(
                 on_event(Note(f"First the teacher `{teacher.recipe.name}`, seed {teacher.seed}."))
             on_event(OfTeacher(teacher, event))
 
-        _keep_budget(recipe)
         run = make(teacher, dataset, store, told, threads=threads)
         model = run.record.files["model.safetensors"]
         used.append(TeacherUsed(run.folder.name, recipe.name, seed, run.record.identity, model))
