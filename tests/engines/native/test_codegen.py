@@ -71,16 +71,15 @@ def answer(compiler: str, lanes: int) -> Answer:
     return native_answer(engine_with(EVERYTHING, TENSORS, DATA, options=options), DATA)
 
 
-BUILDS = [("gcc", 16), ("gcc", 8), ("gcc", 4)]
-SLOW_BUILDS = [("clang", lanes) for lanes in (16, 4, 1)] + [
-    ("zig", lanes) for lanes in (16, 8, 4, 1)
+BUILDS = [
+    *(("gcc", lanes) for lanes in (16, 8, 4)),
+    *(("clang", lanes) for lanes in (16, 4, 1)),
+    *(("zig", lanes) for lanes in (16, 8, 4, 1)),
 ]
 
 
-@pytest.mark.parametrize(
-    ("compiler", "lanes"),
-    [*BUILDS, *(pytest.param(*build, marks=pytest.mark.slow) for build in SLOW_BUILDS)],
-)
+@pytest.mark.slow  # the golden numbers hold every width of the compiler at hand to them
+@pytest.mark.parametrize(("compiler", "lanes"), BUILDS)
 def test_compilers_and_lanes_agree(compiler: str, lanes: int) -> None:
     """Every compiler and width gives the scores and gradients of gcc's narrowest to 1e-4."""
     try:
@@ -333,7 +332,7 @@ net = Network((Conv(3, 3), BatchNorm(), ReLU(), GlobalAvgPool(), Flatten()), (1,
 recipe = Recipe("test", net, SGD(lr=0.1), epochs=1, batch_size=10)
 rng = np.random.default_rng(1)
 data = rng.integers(0, 256, (30, 1, 8, 8), dtype=np.uint8), rng.integers(0, 3, 30)
-options = CompileOptions(compiler="gcc", optimize="-O1")
+options = CompileOptions(compiler="gcc", optimize="-O0")
 engine = NativeEngine(net, recipe, *data, compile_options=options)
 plan = EpochPlan(1, 0, 10, np.arange(30, dtype=np.int32), np.full(3, 0.1), np.zeros(3), 1)
 engine.train_epoch(plan, lambda: False)
