@@ -82,7 +82,7 @@ def grade(
     """
     from smidgen.cli.targets import DEFAULT_RECIPE, recipe_from
     from smidgen.evidence.grade import passed_over, submissions
-    from smidgen.extras import require
+    from smidgen.extras import require as require_packages
     from smidgen.reading.python_file import Limits as FileLimits
 
     if as_csv and as_json:
@@ -109,7 +109,9 @@ def grade(
         data_dir,
     )
     work = submissions(folder)
-    require("Reading submissions needs", "torch")  # else each row would call its model broken
+    require_packages(
+        "Reading submissions needs", "torch"
+    )  # else each row would call its model broken
     if others := passed_over(folder):
         more = f" and {len(others) - 8} more" if len(others) > 8 else ""
         print(f"Passed over, no Python files: {', '.join(others[:8])}{more}", file=sys.stderr)
