@@ -159,3 +159,24 @@ def test_flash_and_ram_are_foreseen(run: RunFolder) -> None:
     assert is_measured
     assert foreseen.flash == exported["flash_bytes"]
     assert foreseen.ram == exported["ram_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["check", "smidgen/500", "--max-flash", "100000", "--max-ram", "100000"], 0, "to spare"),
+        (["check", "smidgen/500", "--max-flash", "500"], 3, "bytes of flash on a Cortex-M0"),
+        (["check", "smidgen/500", "--max-ram", "500"], 3, "bytes of RAM on a Cortex-M0"),
+        (["check", "anchors/1936", "--max-ram", "500"], 1, "cannot be shipped"),
+        (["show", "smidgen/500", "--max-flash", "100000"], 0, "on a Cortex-M0"),
+        (["show", "smidgen/500", "--max-ram", "500"], 3, "over the 500 of --max-ram"),
+    ],
+)
+def test_flash_and_ram_are_limits_before_training(
+    shell: Shell, words: list[str], code: int, said: str
+) -> None:
+    """`check` and `show` hold a recipe against flash and RAM without any weights."""
+    done = shell(*words)
+
+    assert done.code == code
+    assert said in done.out + done.err

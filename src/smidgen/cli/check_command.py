@@ -15,8 +15,10 @@ from smidgen.cli.options import (
     Forbid,
     Like,
     MaxEpochs,
+    MaxFlash,
     MaxMacs,
     MaxParams,
+    MaxRam,
     MinAccuracy,
     Require,
     RunsDir,
@@ -47,6 +49,8 @@ def check(
     ],
     max_params: MaxParams = None,
     max_macs: MaxMacs = None,
+    max_flash: MaxFlash = None,
+    max_ram: MaxRam = None,
     max_epochs: MaxEpochs = None,
     min_accuracy: MinAccuracy = None,
     stay: Stay = None,
@@ -85,6 +89,8 @@ def check(
         budget,
         max_params=max_params,
         max_macs=max_macs,
+        max_flash=max_flash,
+        max_ram=max_ram,
         max_epochs=max_epochs,
         min_accuracy=min_accuracy,
         stay=stay,
@@ -133,6 +139,8 @@ def _check(
     if limits.is_empty:
         raise typer.BadParameter("no limit is given, as `--max-params 10000`.")
     subject = subject_of(found, target, settled)
+    if limits.needs_export:
+        subject = _with_board(subject, found)
     if void:
         subject = replace(subject, notes=(*subject.notes, void))
     proof = None
@@ -227,3 +235,16 @@ def _message(text: str) -> str:
 
 def _property(text: str) -> str:
     return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _with_board(subject: "Subject", found: "Model") -> "Subject":
+    """Return a subject with the flash and RAM that its network takes when exported."""
+    from smidgen.ship.artifacts import foreseen
+
+    if found.network is None:
+        return subject
+    mean = 0.0 if found.recipe is None else found.recipe.normalization.eval_mean
+    weight, is_measured = foreseen(found.network, mean)
+    told = "" if is_measured else "Flash and RAM are estimated: no arm-none-eabi-gcc here."
+    notes = (*subject.notes, told) if told else subject.notes
+    return replace(subject, flash_bytes=weight.flash, ram_bytes=weight.ram, notes=notes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from smidgen.cli.options import DataDir, RunsDir, store_at
+from smidgen.cli.options import DataDir, MaxFlash, MaxRam, RunsDir, store_at
 from smidgen.cli.tables import table
 from smidgen.evidence.wording import percent
 
@@ -47,12 +47,8 @@ def export(
     calibrate: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training images that decide the scales.")
     ] = 1000,
-    max_flash: Annotated[
-        int | None, typer.Option(min=1, metavar="BYTES", help="Most flash on a Cortex-M0.")
-    ] = None,
-    max_ram: Annotated[
-        int | None, typer.Option(min=1, metavar="BYTES", help="Most RAM there, with the stack.")
-    ] = None,
+    max_flash: MaxFlash = None,
+    max_ram: MaxRam = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run every runtime at hand and compare all scores.")
     ] = False,
@@ -89,7 +85,7 @@ def export(
         print(_summary(prepared, made, target, to))
     if check:
         _check(prepared, fast)
-    _keep(made, max_flash, max_ram)
+    keep(made.manifest["cortex_m0"], max_flash, max_ram)
 
 
 def _summary(prepared: "Prepared", made: "Exported", target: Path, to: str) -> str:
@@ -139,11 +135,16 @@ def _check(prepared: "Prepared", fast: bool) -> None:
         raise ShipError(f"Scores differ in {', '.join(different)}. This is a bug; report it.")
 
 
-def _keep(made: "Exported", max_flash: int | None, max_ram: int | None) -> None:
-    """Raise BudgetError where flash or RAM are over what was allowed."""
+def keep(weight: dict[str, int | bool], max_flash: int | None, max_ram: int | None) -> None:
+    """Raise BudgetError where flash or RAM are over what was allowed.
+
+    Args:
+        weight: As `weight_plain` gives.
+        max_flash: Most bytes of flash, if any.
+        max_ram: Most bytes of RAM, if any.
+    """
     from smidgen.errors import BudgetError
 
-    weight = made.manifest["cortex_m0"]
     over = [
         f"{what} is {weight[key]:,} bytes, {weight[key] - most:,} over the {most:,} of {option}"
         for what, key, option, most in (

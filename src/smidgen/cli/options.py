@@ -73,6 +73,14 @@ MaxParams = Annotated[
 MaxMacs = Annotated[
     int | None, typer.Option(min=1, help="Most multiply-accumulates for one image.")
 ]
+MaxFlash = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="BYTES", help="Most flash on a Cortex-M0, code and tables."),
+]
+MaxRam = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="BYTES", help="Most RAM there, with the stack, not the image."),
+]
 MaxEpochs = Annotated[int | None, typer.Option(min=1, help="Most epochs of training.")]
 MinAccuracy = Annotated[
     float | None,
@@ -197,6 +205,8 @@ def limits_from(
     *,
     max_params: int | None,
     max_macs: int | None,
+    max_flash: int | None = None,
+    max_ram: int | None = None,
     max_epochs: int | None,
     min_accuracy: float | None,
     stay: int | None,
@@ -209,6 +219,8 @@ def limits_from(
         budget: The file of `--budget`.
         max_params: Of the option; as all that follow None where it was not given.
         max_macs: The same.
+        max_flash: The same.
+        max_ram: The same.
         max_epochs: The same.
         min_accuracy: In percent.
         stay: How many last epochs must be there.
@@ -227,6 +239,8 @@ def limits_from(
     given: dict[str, object] = {
         "max_params": max_params,
         "max_macs": max_macs,
+        "max_flash": max_flash,
+        "max_ram": max_ram,
         "max_epochs": max_epochs,
         "target_accuracy": None if min_accuracy is None else _least_share(min_accuracy),
         "stay_epochs": stay,

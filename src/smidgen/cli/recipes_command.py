@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smidgen.cli.options import AsJson, Like, RunsDir, Setting, store_at
+from smidgen.cli.options import AsJson, Like, MaxFlash, MaxRam, RunsDir, Setting, store_at
 from smidgen.cli.tables import table, totals_table
 from smidgen.evidence.wording import span_text
 
@@ -56,6 +56,8 @@ def show(
     like: Like = None,
     settings: Setting = None,
     runs_dir: RunsDir = None,
+    max_flash: MaxFlash = None,
+    max_ram: MaxRam = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a recipe: its layers with shapes, counts and receptive fields, and its story.
@@ -72,6 +74,18 @@ def show(
 
     recipe = trainable(target, settings, like, store_at(runs_dir)).recipe
     print(json.dumps(_plain(recipe)) if as_json else _page(recipe))
+    if max_flash is not None or max_ram is not None:
+        from smidgen.cli.export_command import keep
+        from smidgen.ship.artifacts import foreseen, weight_plain
+
+        weight = weight_plain(*foreseen(recipe.network, recipe.normalization.eval_mean))
+        if not as_json:
+            how = "by gcc" if weight["is_measured"] else "estimated"
+            print(
+                f"\non a Cortex-M0 ({how}): {weight['flash_bytes']:,} bytes of flash, "
+                f"{weight['ram_bytes']:,} of RAM"
+            )
+        keep(weight, max_flash, max_ram)
 
 
 def schema() -> None:

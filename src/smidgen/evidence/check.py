@@ -15,7 +15,8 @@ class Limit:
     """One limit and how a model stands to it.
 
     Args:
-        name: `max_params`, `max_macs`, `max_epochs`, `min_accuracy`, `stay`, `require` or
+        name: `max_params`, `max_macs`, `max_flash`, `max_ram`, `max_epochs`,
+            `min_accuracy`, `stay`, `require` or
             `forbid`.
         value: What the model has: a number, a share in [0, 1], or how many such layers run.
         limit: What it may have at most, must have at least, or the kind of layer.
@@ -107,12 +108,28 @@ def _sizes(subject: Subject, limits: Limits) -> Iterator[Limit]:
         yield _at_most("max_params", subject.num_params, limits.max_params, f"parameters{text}")
     if limits.max_macs is not None:
         yield _at_most("max_macs", subject.num_macs, limits.max_macs, "multiply-accumulates")
+    yield from _board(subject, limits)
     if limits.max_epochs is not None:
         if subject.epochs is None:
             raise RunError(
                 f"Nothing says how many epochs `{subject.name}` is trained. `--like RECIPE` does."
             )
         yield _at_most("max_epochs", subject.epochs, limits.max_epochs, "epochs")
+
+
+def _board(subject: Subject, limits: Limits) -> Iterator[Limit]:
+    for name, given, limit, what in (
+        ("max_flash", subject.flash_bytes, limits.max_flash, "flash"),
+        ("max_ram", subject.ram_bytes, limits.max_ram, "RAM"),
+    ):
+        if limit is None:
+            continue
+        if given is None:
+            raise RunError(
+                f"Nothing says how much {what} `{subject.name}` takes: only networks that can be "
+                "exported are measured."
+            )
+        yield _at_most(name, given, limit, f"bytes of {what} on a Cortex-M0")
 
 
 def _at_most(name: str, given: int, limit: int, what: str) -> Limit:

@@ -31,6 +31,8 @@ class Limits:
     Args:
         max_params: Most parameters, by the counting rule: trainable, reached, shared once.
         max_macs: Most multiply-accumulates for one image.
+        max_flash: Most bytes of flash on a Cortex-M0 when exported, code and tables.
+        max_ram: Most bytes of RAM there, stack included, the image not.
         max_epochs: Most passes over the training images.
         target_accuracy: Least mean of the last epochs' accuracy over the seeds, a share.
         stay_epochs: So many last epochs must be at `target_accuracy`, for every seed.
@@ -44,6 +46,8 @@ class Limits:
 
     max_params: PositiveInt | None = None
     max_macs: PositiveInt | None = None
+    max_flash: PositiveInt | None = None
+    max_ram: PositiveInt | None = None
     max_epochs: PositiveInt | None = None
     target_accuracy: OpenTarget | None = None
     stay_epochs: PositiveInt | None = None
@@ -62,6 +66,11 @@ class Limits:
     def is_empty(self) -> bool:
         """Whether nothing is asked for."""
         return self == Limits()
+
+    @property
+    def needs_export(self) -> bool:
+        """Whether only what an exported network takes can tell."""
+        return self.max_flash is not None or self.max_ram is not None
 
     @property
     def needs_runs(self) -> bool:

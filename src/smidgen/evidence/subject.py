@@ -28,6 +28,8 @@ class Subject:
         kinds: How often each kind of layer runs; unreached ones do not count.
         epochs: Passes over the training images; None where nothing says.
         notes: What a person should know about these numbers.
+        flash_bytes: Flash of the exported network on a Cortex-M0; None where nobody asked.
+        ram_bytes: RAM there, stack included.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Subject:
     kinds: Mapping[str, int]
     epochs: int | None = None
     notes: tuple[str, ...] = ()
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
 
     def count(self, word: str) -> int:
         """Return how many layers run of a kind named as in `LAYER_WORDS`."""
