@@ -14,6 +14,7 @@ SmidgenError
 ├── ReportError             a page or a picture that cannot be made
 ├── ShipError               a network that cannot be exported as asked
 ├── SearchError             a search that finds nothing to try, or whose journal is not its own
+├── ClusterError            other machines that cannot be used together
 ├── CloudError              a rented machine that cannot be had, found or believed
 ├── BudgetError             a limit that was promised and not kept
 ├── EngineError             an engine that cannot do what was asked
@@ -108,6 +109,10 @@ class ShipError(SmidgenError, ValueError):
 
 class SearchError(SmidgenError, ValueError):
     """A search that finds nothing to try, or whose journal is missing parts or not its own."""
+
+
+class ClusterError(SmidgenError, RuntimeError):
+    """Other machines that cannot be used together: none there, open to anybody, or unlike us."""
 
 
 class CloudError(SmidgenError, RuntimeError):

@@ -102,13 +102,16 @@ def _place(store: RunStore, name: str, incoming: Path) -> RunFolder:
     ours, theirs = target.path / RECORD_FILE, incoming / RECORD_FILE
     if ours.is_file() and len(RunRecord.read(ours).epochs) >= len(RunRecord.read(theirs).epochs):
         return target
+    if target.is_finished:
+        placed = store.finish(RunFolder(incoming), name=name)
+        # its unfinished form, from an earlier parcel, is over
+        shutil.rmtree(store.partial(name).path, ignore_errors=True)
+        return placed
     with storage_errors(target.path):
         if target.path.exists():
             shutil.rmtree(target.path)
         incoming.rename(target.path)
         sync_folder(store.root)
-    if target.is_finished:  # its unfinished form, from an earlier parcel, is over
-        shutil.rmtree(store.partial(target.name).path, ignore_errors=True)
     return target
 
 

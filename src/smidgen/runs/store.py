@@ -312,14 +312,17 @@ class RunStore:
             raise RunError(there.damage(error)) from error
         raise RunError(f"`{target}` is in the way: it holds another run. Move it.")
 
-    def finish(self, folder: RunFolder, record: RunRecord | None = None) -> RunFolder:
+    def finish(
+        self, folder: RunFolder, record: RunRecord | None = None, name: str = ""
+    ) -> RunFolder:
         """Give an unfinished run its final name, durably, and return it there.
 
         Args:
             folder: Where it stands.
             record: Its finished record, where that is at hand.
+            name: The final name, if it is not the folder's own.
         """
-        target = self.root / folder.name
+        target = self.root / (name or folder.name)
         with storage_errors(target):
             os.replace(folder.path, target)
             sync_folder(self.root)
