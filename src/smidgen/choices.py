@@ -7,6 +7,8 @@ Protocol = Literal["final", "tune", "origin"]
 EngineName = Literal["native", "torch"]
 EngineChoice = Literal["auto", "native", "torch"]
 """An engine, or the fastest that there is."""
+Keep = Literal["all", "model", "record"]
+"""What of a finished run travels: all files, the record with the model, or the record alone."""
 Invert = Literal["auto", "yes", "no"]
 """Whether images of a folder are dark on light; `auto` looks at their borders."""
 Fit = Literal["resize", "mnist"]

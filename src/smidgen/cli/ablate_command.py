@@ -17,8 +17,10 @@ from smidgen.cli.options import (
     Device,
     EngineOption,
     Like,
+    On,
     RunsDir,
     Workers,
+    place_of,
     store_at,
 )
 from smidgen.cli.tables import table
@@ -73,6 +75,7 @@ def ablate(
     engine: EngineOption = "auto",
     device: Device = "cpu",
     workers: Workers = None,
+    on: On = "local",
     markdown_file: Annotated[
         Path | None, typer.Option("--md", metavar="FILE", help="Write the table as Markdown, too.")
     ] = None,
@@ -110,6 +113,7 @@ def ablate(
             "name at least one variant: --set KEY=VALUE, --network or --recipe.",
             param_hint="'--set'",
         )
+    place = place_of(on, runs_dir)
     wanted = trainable(recipe_name, base_settings, like)
     base, source = wanted.recipe, wanted.source
     variants = read_variants(base, source, *given, runs_dir)
@@ -117,7 +121,7 @@ def ablate(
     _warn_of_few(seeds, planned_comparisons(base, variants))
     with data_progress("bytes") as progress:
         dataset = load_dataset(base.dataset, data_dir, progress=progress)
-    options = AblateOptions(engine, device, workers, source)
+    options = AblateOptions(engine, device, workers, source, place)
     store = store_at(runs_dir)
     with _display(workers, base, variants) as on_event:
         found = run_variants(base, variants, dataset, store, range(1, seeds + 1), options, on_event)

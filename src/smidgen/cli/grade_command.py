@@ -22,10 +22,12 @@ from smidgen.cli.options import (
     MaxMacs,
     MaxParams,
     MinAccuracy,
+    On,
     Require,
     RunsDir,
     Stay,
     limits_from,
+    place_of,
     store_at,
 )
 from smidgen.evidence.wording import markdown_table, percent
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from smidgen.reading.python_file import Limits as FileLimits
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunStore
+    from smidgen.work.jobs import Place
 
 _HEADER = ("submission", "model", "parameters", "registered", "Keras total", "MACs", "kept")
 _OPTIONAL = ("accuracy", "sd", "seeds", "broken or failed", "notes")
@@ -58,6 +61,7 @@ def grade(
     forbid: Forbid = None,
     budget: BudgetFile = None,
     prove: Prove = None,
+    on: On = "local",
     like: Like = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, not Markdown.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
@@ -107,6 +111,7 @@ def grade(
         prove,
         store_at(runs_dir),
         data_dir,
+        place_of(on, runs_dir),
     )
     work = submissions(folder)
     require_packages(
@@ -144,7 +149,9 @@ class _Grader:
         num_seeds: int | None,
         store: "RunStore",
         data_dir: Path | None,
+        place: "Place",
     ) -> None:
+        self._place = place
         self._settled, self._limits, self._file_limits = settled, limits, file_limits
         self._num_seeds, self._store, self._data_dir = num_seeds, store, data_dir
 
@@ -218,6 +225,7 @@ class _Grader:
                 self._store,
                 self._data_dir,
                 on_proof,
+                self._place,
             )
         except InterruptedRunError:
             raise

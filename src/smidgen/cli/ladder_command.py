@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import AsJson, DataDir, RunsDir, store_at
+from smidgen.cli.options import AsJson, DataDir, On, RunsDir, place_of, store_at
 from smidgen.cli.tables import table
 from smidgen.evidence.wording import claimed_line, markdown_table, percent, reached_line
 
@@ -27,6 +27,7 @@ def ladder(
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Train what has no runs yet.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="With --run: 5 means seeds 1 to 5.")] = 1,
+    on: On = "local",
     as_markdown: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -57,11 +58,12 @@ def ladder(
 
     rungs, store = read_ladder(name), store_at(runs_dir)
     if run:
+        place = place_of(on, runs_dir)
         from smidgen.cli.measuring import train_seeds
         from smidgen.errors import SmidgenError
 
         wanted = [(rung.recipe, b"") for rung in rungs]
-        for result in train_seeds(wanted, None, 5, seeds, store, data_dir):
+        for result in train_seeds(wanted, None, 5, seeds, store, data_dir, place=place):
             if isinstance(result, SmidgenError):
                 raise result
     steps = tell(rungs, store)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from smidgen.evidence.proof import Proof
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunFolder, RunStore
+    from smidgen.work.jobs import Place
 
 
 def proof_for(
@@ -126,6 +127,7 @@ def train_seeds(
     store: "RunStore",
     data_dir: Path | None,
     on_proof: "Callable[[int, Proof | SmidgenError], None]" = lambda number, result: None,
+    place: "Place | None" = None,
 ) -> "list[Proof | SmidgenError]":
     """Train what is missing of seeds 1 to `num_seeds` of several recipes, all in one queue.
 
@@ -136,7 +138,8 @@ def train_seeds(
         num_seeds: How many of each.
         store: Where runs are.
         data_dir: Where the images are.
-        on_proof: Called with the place of each recipe when its runs have ended.
+        on_proof: Called with the number of each recipe when its runs have ended.
+        place: Where runs are made; None for processes of this machine.
 
     Returns:
         For each recipe its proof, or why there is none: an error, or a seed that gave no run.
@@ -145,6 +148,7 @@ def train_seeds(
     from smidgen.cli.proving import proving_display
     from smidgen.evidence.prove import Claim, Proven, ProveOptions, prove_all
     from smidgen.recipes.parts import Budget
+    from smidgen.work.local import Local
 
     names = dict.fromkeys(recipe.dataset for recipe, _ in wanted)
     datasets = {name: load_named(name, data_dir) for name in names}
@@ -154,7 +158,7 @@ def train_seeds(
         for seeds in [range(1, num_seeds + 1)]
         for recipe, source in wanted
     ]
-    options = ProveOptions(target=target, stay_epochs=stay_epochs)
+    options = ProveOptions(target=target, stay_epochs=stay_epochs, place=place or Local)
     with proving_display(None) as display:
 
         def on_event(event: object) -> None:

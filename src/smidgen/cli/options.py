@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from smidgen.data import Dataset
     from smidgen.evidence.limits import Limits
     from smidgen.runs.store import RunStore
+    from smidgen.work.jobs import Place
 
 RunsDir = Annotated[
     Path | None,
@@ -54,6 +55,14 @@ Device = Annotated[str, typer.Option(help="A torch device, such as cpu or cuda."
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes at once, one thread each (else as many as cores)."),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="WHERE",
+        help="Where runs are made: local, ray:local, ray:auto, ray://HOST:PORT, or slurm.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 RunName = Annotated[
@@ -275,3 +284,45 @@ def _words(text: str | None, option: str) -> tuple[str, ...] | None:
         return tuple(layer_word(word) for word in text.split(",") if word.strip())
     except UnknownNameError as error:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
+
+
+def place_of(on: str, runs_dir: Path | None) -> "Place":
+    """Return where `--on` says that runs are made; for `slurm` print a script and end.
+
+    Raises:
+        typer.BadParameter: No such place.
+        typer.Exit: After the script is printed.
+    """
+    from smidgen.work.local import Local
+
+    if on == "slurm":
+        print(_slurm_script(runs_dir), end="")
+        raise typer.Exit
+    if on == "local":
+        return Local
+    kind, _, address = on.partition(":")
+    if kind != "ray" or address.strip("/") == "":
+        raise typer.BadParameter(
+            f"`{on}` is none of local, ray:local, ray:auto, ray://HOST:PORT, slurm.",
+            param_hint="'--on'",
+        )
+    from smidgen.extras import require
+    from smidgen.work.cluster import Cluster
+
+    require("A cluster needs", "ray")  # before anything is read
+    return lambda shared, workers: Cluster(shared, workers, address.strip("/"))
+
+
+def _slurm_script(runs_dir: Path | None) -> str:
+    """Return the array script of this very command, made on local processes."""
+    import sys
+
+    from smidgen.work.slurm import array_script
+
+    words = list(sys.argv[1:])
+    for option in ("--on", "--workers"):
+        for place in [i for i, word in enumerate(words) if word.split("=")[0] == option][::-1]:
+            del words[place : place + (1 if "=" in words[place] else 2)]
+    environment = Path(sys.prefix) if sys.prefix != sys.base_prefix else None
+    store = store_at(runs_dir)
+    return array_script(["smidgen", *words], store.root, environment=environment)

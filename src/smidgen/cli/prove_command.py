@@ -15,11 +15,13 @@ from smidgen.cli.options import (
     FitOption,
     InvertOption,
     Like,
+    On,
     ProtocolOption,
     RunsDir,
     Setting,
     Workers,
     load_named,
+    place_of,
     share_of,
     store_at,
 )
@@ -51,6 +53,7 @@ def prove(
     engine: EngineOption = "auto",
     device: Device = "cpu",
     workers: Workers = None,
+    on: On = "local",
     data_dir: DataDir = None,
     invert: InvertOption = "auto",
     fit: FitOption = "resize",
@@ -80,6 +83,7 @@ def prove(
     from smidgen.evidence.prove import prove as run_seeds
     from smidgen.training.events import Note
 
+    place = place_of(on, runs_dir)
     if opens:
         from smidgen.cli.report_command import require_for_pages
 
@@ -88,7 +92,7 @@ def prove(
     wanted = trainable(recipe_name, settings, like)
     recipe = wanted.recipe
     dataset = load_named(recipe.dataset, data_dir, invert, fit)
-    options = ProveOptions(protocol, engine, device, workers, share, stay, wanted.source)
+    options = ProveOptions(protocol, engine, device, workers, share, stay, wanted.source, place)
     store = store_at(runs_dir)
     void = "" if target is not None else void_target(recipe)
     with proving_display(workers) as on_event:

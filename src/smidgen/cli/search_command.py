@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import AsJson, DataDir, EngineOption, Setting, Workers
+from smidgen.cli.options import AsJson, DataDir, EngineOption, On, Setting, Workers, place_of
 from smidgen.cli.tables import table
 from smidgen.evidence.wording import percent
 
@@ -41,6 +41,7 @@ def search(
     ] = None,
     engine: EngineOption = "auto",
     workers: Workers = None,
+    on: On = "local",
     search_seed: Annotated[int, typer.Option(min=0, help="Decides what is proposed.")] = 1,
     study: Annotated[
         Path | None, typer.Option(help="Folder of the search (else ./search-PARAMETERS).")
@@ -95,6 +96,7 @@ def search(
         engine=engine,
         workers=workers,
         seed=search_seed,
+        place=place_of(on, runs_dir),
     )
     with data_progress("bytes") as progress:
         dataset = load_dataset(base.dataset, data_dir, progress=progress)

@@ -12,15 +12,12 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
+from smidgen.choices import Keep
 from smidgen.errors import RunError
 from smidgen.files import make_folder, sha256_of, storage_errors, sync_folder, write_atomically
 from smidgen.runs.record import RunRecord
 from smidgen.runs.store import PARTIAL, SOURCE_FILE, RunFolder, RunStore
-
-Keep = Literal["all", "model", "record"]
-"""What of a finished run travels: every file, the record with the model, or the record alone."""
 
 RECORD_FILE = "record.json"
 MODEL_FILE = "model.safetensors"

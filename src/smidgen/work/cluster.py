@@ -11,6 +11,7 @@ any address that is not loopback is refused without token mode (CVE-2023-48022, 
 """
 
 import contextlib
+import logging
 import os
 import platform
 import queue
@@ -26,11 +27,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from smidgen.choices import Keep
 from smidgen.data.dataset import Dataset
 from smidgen.errors import ClusterError, InUseError, RunError
 from smidgen.extras import require
 from smidgen.files import locked, make_folder
-from smidgen.runs.parcel import Keep, pack, unpack
+from smidgen.runs.parcel import pack, unpack
 from smidgen.runs.record import RESULTS_VERSION
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.training.events import Began, EpochDone, Note
@@ -260,7 +262,7 @@ def connected(address: str, workers: int) -> Iterator[Any]:
         # any other address than 127.0.0.1 of loopback keeps it, 127.0.0.1 is rewritten
         own = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     try:
-        ray.init(**own, log_to_driver=False, configure_logging=False, logging_level="ERROR")
+        ray.init(**own, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ClusterError(
             f"There is no Ray cluster at `{address}`. `ray start --head` starts one, "
