@@ -36,7 +36,7 @@ from smidgen.runs.parcel import pack, unpack
 from smidgen.runs.record import RESULTS_VERSION
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.training.events import Began, EpochDone, Note
-from smidgen.training.loop import Run
+from smidgen.training.run import Run
 from smidgen.work.jobs import (
     MOST_RETRIES,
     Busy,
