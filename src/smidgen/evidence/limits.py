@@ -31,13 +31,13 @@ class Limits:
     Args:
         max_params: Most parameters, by the counting rule: trainable, reached, shared once.
         max_macs: Most multiply-accumulates for one image.
-        max_flash: Most bytes of flash on a Cortex-M0 when exported, code and tables.
-        max_ram: Most bytes of RAM there, stack included, the image not.
         max_epochs: Most passes over the training images.
         target_accuracy: Least mean of the last epochs' accuracy over the seeds, a share.
         stay_epochs: So many last epochs must be at `target_accuracy`, for every seed.
         require: Kinds of layers that must run, words of `LAYER_WORDS`.
         forbid: Kinds of layers that must not run.
+        max_flash: Most bytes of flash on a Cortex-M0 when exported, code and tables.
+        max_ram: Most bytes of RAM there, stack included, the image not.
 
     Raises:
         RecipeError: A field that makes no sense, or limits that contradict each other.
@@ -46,13 +46,13 @@ class Limits:
 
     max_params: PositiveInt | None = None
     max_macs: PositiveInt | None = None
-    max_flash: PositiveInt | None = None
-    max_ram: PositiveInt | None = None
     max_epochs: PositiveInt | None = None
     target_accuracy: OpenTarget | None = None
     stay_epochs: PositiveInt | None = None
     require: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
+    max_flash: PositiveInt | None = None
+    max_ram: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.stay_epochs is not None and self.target_accuracy is None:
