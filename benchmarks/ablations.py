@@ -15,7 +15,7 @@ from forms import pooled
 
 from smidgen.cli.ablate_command import markdown
 from smidgen.data import load_dataset
-from smidgen.evidence.ablate import AblateOptions, Variant, ablate
+from smidgen.evidence.ablation import AblateOptions, Variant, ablate
 from smidgen.files import write_atomically
 from smidgen.network.layers import AvgPool
 from smidgen.recipes.augmentation import Augmentation, Shear

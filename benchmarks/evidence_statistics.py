@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smidgen.evidence.bootstrap import bca_of_mean
 from smidgen.evidence.compare import paired_difference
 from smidgen.evidence.statistics import (
+    bca_of_mean,
     clopper_pearson,
     paired_power,
     pairs_needed,

@@ -27,8 +27,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from smidgen.data import load_dataset
 from smidgen.data.dataset import Dataset
+from smidgen.evidence.proof import spread
 from smidgen.evidence.prove import ProveOptions, prove
-from smidgen.evidence.statements import spread
 from smidgen.files import write_atomically
 from smidgen.recipes.catalogue import get_recipe
 from smidgen.recipes.frontier import RECIPES as FRONTIER

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from smidgen.data import load_dataset
     from smidgen.engines.contract import EpochPlan
     from smidgen.errors import SmidgenError
-    from smidgen.evidence.ablate import AblateOptions, Variant, ablate
+    from smidgen.evidence.ablation import AblateOptions, Variant, ablate
     from smidgen.evidence.compare import compare
     from smidgen.evidence.prove import ProveOptions, prove
     from smidgen.network.network import Network
@@ -47,9 +47,9 @@ _HOMES = {
     "ProveOptions": "evidence.prove",
     "prove": "evidence.prove",
     "compare": "evidence.compare",
-    "Variant": "evidence.ablate",
-    "AblateOptions": "evidence.ablate",
-    "ablate": "evidence.ablate",
+    "Variant": "evidence.ablation",
+    "AblateOptions": "evidence.ablation",
+    "ablate": "evidence.ablation",
     "export": "ship.artifacts",
     "SmidgenError": "errors",
 }

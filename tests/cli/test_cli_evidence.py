@@ -14,8 +14,7 @@ from smidgen.cli.prove_command import page as proof_page
 from smidgen.cli.prove_command import page_command
 from smidgen.cli.proving import Board, clock
 from smidgen.data import Dataset
-from smidgen.evidence.proof import SeedFailure
-from smidgen.evidence.statements import proof_of
+from smidgen.evidence.proof import SeedFailure, proof_of
 from smidgen.evidence.wording import failures_line
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
@@ -169,7 +168,7 @@ def test_the_page_command_selects_what_was_proven(make_run: Make, tmp_path: Path
 
 def test_the_page_marks_known_label_errors(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shared errors whose label is known to be wrong carry a star."""
-    monkeypatch.setattr("smidgen.evidence.label_errors._BY_DATA", {"5" * 64: frozenset({3, 20})})
+    monkeypatch.setattr("smidgen.evidence.answers._BY_DATA", {"5" * 64: frozenset({3, 20})})
 
     page = proof_page(proof_of([make_run(seed, wrong=[2, 3]) for seed in (1, 2)]))
 

@@ -9,7 +9,7 @@ import pytest
 
 from smidgen.cli import targets
 from smidgen.errors import InterruptedRunError, NetworkError, RecipeError
-from smidgen.evidence.grade import Grade, Submission, guarded, submissions
+from smidgen.evidence.check import Grade, Submission, guarded, submissions
 from smidgen.reading.python_file import FileModel
 from smidgen.reading.watched import Watched
 from smidgen.recipes.catalogue import RECIPES
@@ -127,7 +127,7 @@ def test_accuracy_if_asked(
     shell: Shell, folder: Path, make_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mean, deviation and n stand in the row; what cannot be trained says why and stays a row."""
-    from smidgen.evidence.statements import proof_of
+    from smidgen.evidence.proof import proof_of
 
     proof = proof_of([make_run(seed, wrong=range(seed)) for seed in (1, 2)], 0.9)
 

@@ -12,7 +12,7 @@ from smidgen.evidence.statistics import Interval
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord, RunSpec
 from smidgen.search import FrontRow, SearchOptions, SearchResult, SearchStatus
-from smidgen.search.result import Counts
+from smidgen.search.searching import Counts
 from smidgen.training.events import EpochDone, Note
 from smidgen.work.jobs import Outcome, RunEvent
 

@@ -7,7 +7,7 @@ import typer
 
 from smidgen.cli.targets import find_runs, full_name, read_variants, recipe_from, trainable
 from smidgen.errors import RunError, UnknownNameError
-from smidgen.evidence.ablate import Variant
+from smidgen.evidence.ablation import Variant
 from smidgen.network.layers import Dense, Flatten
 from smidgen.network.network import Network
 from smidgen.recipes.catalogue import RECIPES

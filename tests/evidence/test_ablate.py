@@ -7,18 +7,17 @@ import pytest
 
 from smidgen.data import Dataset
 from smidgen.errors import InterruptedRunError, RunError, SmidgenError, StorageError
-from smidgen.evidence.ablate import (
+from smidgen.evidence.ablation import (
     AblateOptions,
+    AblationRow,
     RowDone,
     Variant,
     ablate,
     check_variants,
     planned_comparisons,
 )
-from smidgen.evidence.ablation import AblationRow
-from smidgen.evidence.proof import Proof, SeedFailure
+from smidgen.evidence.proof import Proof, SeedFailure, proof_of
 from smidgen.evidence.prove import Claim, Proven, ProveOptions
-from smidgen.evidence.statements import proof_of
 from smidgen.recipes.parts import Adam, Budget, Loss
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder, RunStore
@@ -64,7 +63,7 @@ def told_proofs(monkeypatch: pytest.MonkeyPatch) -> tuple[Proofs, list[Any]]:
                 raise result
             on_event(Proven(number, result))
 
-    monkeypatch.setattr("smidgen.evidence.ablate.prove_all", told)
+    monkeypatch.setattr("smidgen.evidence.ablation.prove_all", told)
     return proofs, asked
 
 

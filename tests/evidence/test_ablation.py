@@ -13,7 +13,7 @@ from smidgen.evidence.ablation import (
     judge,
 )
 from smidgen.evidence.compare import paired_difference
-from smidgen.evidence.statements import spread
+from smidgen.evidence.proof import spread
 from smidgen.evidence.statistics import paired_power, t_interval
 
 STEADY = (0.9, 1.0, 1.1, 1.0, 0.8, 1.2, 0.95, 1.05, 1.0, 1.1)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from smidgen.errors import RunError
-from smidgen.evidence.analysis import StepRuns, analyze
 from smidgen.evidence.changes import changes
+from smidgen.evidence.ladders import StepRuns, analyze
 from smidgen.network.layers import BatchNorm, Conv, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Augmentation, Rotation

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from smidgen.evidence.bootstrap import (
+from smidgen.evidence.statistics import (
     NUM_RESAMPLES,
     bca_interval,
     bca_of_mean,

@@ -9,14 +9,16 @@ from smidgen.evidence.check import check, lines_of
 from smidgen.evidence.limits import (
     LAYER_WORDS,
     Limits,
+    Subject,
     layer_word,
     limits_of,
     promised_target,
+    subject_of_network,
+    subject_of_watched,
     void_target,
 )
+from smidgen.evidence.proof import proof_of
 from smidgen.evidence.select import runs_of
-from smidgen.evidence.statements import proof_of
-from smidgen.evidence.subject import Subject, subject_of_network, subject_of_watched
 from smidgen.network.layers import (
     AvgPool,
     BatchNorm,

@@ -1,7 +1,7 @@
 import pytest
 from scipy import stats
 
-from smidgen.evidence.distributions import (
+from smidgen.evidence.statistics import (
     beta_cdf,
     beta_quantile,
     noncentral_t_tail,

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from smidgen.data import Dataset, load_dataset
-from smidgen.evidence.label_errors import MNIST_SHA256, known_label_errors
+from smidgen.evidence.answers import MNIST_SHA256, known_label_errors
 
 
 def test_fifteen_labels_of_mnist_are_known_to_be_wrong() -> None:

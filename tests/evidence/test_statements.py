@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from smidgen.errors import RunError
-from smidgen.evidence.label_errors import MNIST_SHA256
-from smidgen.evidence.proof import SeedFailure
-from smidgen.evidence.statements import errors_allowed, proof_of, spread, wrong_images
+from smidgen.evidence.answers import MNIST_SHA256
+from smidgen.evidence.proof import SeedFailure, errors_allowed, proof_of, spread, wrong_images
 from smidgen.evidence.statistics import clopper_pearson, t_interval, t_test_above
 from smidgen.runs.store import RunFolder
 
@@ -104,7 +103,7 @@ def test_known_label_errors_are_marked_by_the_data_hash(
 ) -> None:
     """Of the shared errors those in the data set's table are named, under its hash alone."""
     table = {MNIST_SHA256: frozenset({3, 20})}
-    monkeypatch.setattr("smidgen.evidence.label_errors._BY_DATA", table)
+    monkeypatch.setattr("smidgen.evidence.answers._BY_DATA", table)
     runs = [make_run(seed, wrong=[3, 5], data_sha256=MNIST_SHA256) for seed in (1, 2)]
     others = [make_run(seed, wrong=[3, 5]) for seed in (1, 2)]
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smidgen.evidence.label_errors import MNIST_SHA256
+from smidgen.evidence.answers import MNIST_SHA256
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.report.frontier_points import Point, front, frontier_points, published, to_data
 from smidgen.runs.store import RunFolder, RunStore

@@ -8,7 +8,7 @@ import pytest
 
 from smidgen.data import Dataset
 from smidgen.errors import ReportError, RunError
-from smidgen.evidence.label_errors import MNIST_SHA256
+from smidgen.evidence.answers import MNIST_SHA256
 from smidgen.network.layers import (
     BatchNorm,
     Branches,

@@ -8,7 +8,7 @@ import pytest
 
 from smidgen.data import draw_stripes
 from smidgen.engines.choose import EngineChoice
-from smidgen.evidence.statements import proof_of
+from smidgen.evidence.proof import proof_of
 from smidgen.network.layers import Conv
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.runs.first_form import first_fingerprint

@@ -3,8 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from smidgen.recipes.recipe import Recipe
-from smidgen.search.front import front_of
-from smidgen.search.ledger import Candidate, Ledger, Measured, Rung, beats, rungs_of
+from smidgen.search.ledger import Candidate, Ledger, Measured, Rung, beats, front_of, rungs_of
 
 RUNGS = rungs_of(4, 2)
 

@@ -27,8 +27,14 @@ from smidgen.cli.tables import table
 from smidgen.evidence.wording import markdown_line, markdown_table, percent
 
 if TYPE_CHECKING:
-    from smidgen.evidence.ablate import AblateEvent, Variant
-    from smidgen.evidence.ablation import Ablation, AblationRow, Change, Measure
+    from smidgen.evidence.ablation import (
+        AblateEvent,
+        Ablation,
+        AblationRow,
+        Change,
+        Measure,
+        Variant,
+    )
     from smidgen.recipes.recipe import Recipe
 
 
@@ -103,8 +109,8 @@ def ablate(
     from smidgen.cli.targets import read_variants, trainable
     from smidgen.data import load_dataset
     from smidgen.errors import RunError
-    from smidgen.evidence.ablate import AblateOptions, check_variants, planned_comparisons
-    from smidgen.evidence.ablate import ablate as run_variants
+    from smidgen.evidence.ablation import AblateOptions, check_variants, planned_comparisons
+    from smidgen.evidence.ablation import ablate as run_variants
     from smidgen.files import write_atomically
 
     given = (settings or [], networks or [], recipes or [])
@@ -160,7 +166,7 @@ def _display(
 ) -> "Iterator[Callable[[AblateEvent], None]]":
     """Show the runs, and each row when its seeds have ended."""
     from smidgen.cli.proving import proving_display
-    from smidgen.evidence.ablate import BASE, RowDone
+    from smidgen.evidence.ablation import BASE, RowDone
     from smidgen.training.events import Note
     from smidgen.work.jobs import Outcome
 

@@ -30,8 +30,7 @@ from smidgen.cli.options import (
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
     from smidgen.evidence.check import Checked
-    from smidgen.evidence.limits import Limits
-    from smidgen.evidence.subject import Subject
+    from smidgen.evidence.limits import Limits, Subject
     from smidgen.recipes.recipe import Recipe
 
 Prove = Annotated[
@@ -171,7 +170,7 @@ def _check(
 def subject_of(found: "Model", target: str, settled: "Recipe") -> "Subject":
     """Return a model as limits see it, with the epochs that would train it."""
     from smidgen.cli.targets import shown_name
-    from smidgen.evidence.subject import subject_of_network, subject_of_watched
+    from smidgen.evidence.limits import subject_of_network, subject_of_watched
 
     name = shown_name(found, target)
     if found.network is None:

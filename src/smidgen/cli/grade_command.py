@@ -35,10 +35,9 @@ from smidgen.evidence.wording import markdown_table, percent
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
     from smidgen.errors import SmidgenError
-    from smidgen.evidence.grade import Grade, Submission
-    from smidgen.evidence.limits import Limits
+    from smidgen.evidence.check import Grade, Submission
+    from smidgen.evidence.limits import Limits, Subject
     from smidgen.evidence.proof import Proof
-    from smidgen.evidence.subject import Subject
     from smidgen.reading.python_file import Limits as FileLimits
     from smidgen.recipes.recipe import Recipe
     from smidgen.runs.store import RunStore
@@ -85,7 +84,7 @@ def grade(
         smidgen grade submissions --min-accuracy 99.4 --prove 5 --like eva4-s5/5 --csv
     """
     from smidgen.cli.targets import DEFAULT_RECIPE, recipe_from
-    from smidgen.evidence.grade import passed_over, submissions
+    from smidgen.evidence.check import passed_over, submissions
     from smidgen.extras import require as require_packages
     from smidgen.reading.python_file import Limits as FileLimits
 
@@ -157,7 +156,7 @@ class _Grader:
 
     def grade(self, work: "list[Submission]") -> "list[Grade]":
         """Read and check all; train in one queue what is asked for. One grade each, in order."""
-        from smidgen.evidence.grade import Grade, guarded
+        from smidgen.evidence.check import Grade, guarded
 
         done: dict[int, Grade] = {}
 
@@ -186,7 +185,7 @@ class _Grader:
     def _read(self, submission: "Submission") -> "_Reading | Grade":
         from smidgen.cli.check_command import subject_of
         from smidgen.cli.targets import find_model
-        from smidgen.evidence.grade import Grade
+        from smidgen.evidence.check import Grade
 
         if submission.reason:
             return Grade(submission, None, reason=submission.reason)
@@ -200,7 +199,7 @@ class _Grader:
         """Train all in one queue; that one cannot be trained is told the same way."""
         from smidgen.cli.measuring import train_seeds
         from smidgen.errors import InterruptedRunError, SmidgenError
-        from smidgen.evidence.statements import STAY_EPOCHS
+        from smidgen.evidence.proof import STAY_EPOCHS
 
         wanted, places, ended = [], [], set[int]()
 
@@ -265,8 +264,7 @@ class _Grader:
     def _finish(self, reading: "_Reading", result: "Proof | SmidgenError | None") -> "Grade":
         """Check a submission; why it has no accuracy is its reason."""
         from smidgen.errors import SmidgenError
-        from smidgen.evidence.check import check
-        from smidgen.evidence.grade import Grade
+        from smidgen.evidence.check import Grade, check
 
         limits = self._limits
         if result is None or isinstance(result, SmidgenError):

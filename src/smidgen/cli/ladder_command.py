@@ -11,7 +11,7 @@ from smidgen.cli.tables import table
 from smidgen.evidence.wording import claimed_line, markdown_table, percent, reached_line
 
 if TYPE_CHECKING:
-    from smidgen.evidence.told import Reached, ToldStep
+    from smidgen.evidence.ladders import Reached, ToldStep
 
 _HEADER = ("step", "recipe", "params", "epochs", "claimed", "ours", "sd", "n", "protocol")
 
@@ -53,7 +53,7 @@ def ladder(
         raise typer.BadParameter(f"`{more[0]}`: one ladder at a time.", param_hint="'NAME'")
     if as_markdown and as_json:
         raise typer.BadParameter("not together with --json.", param_hint="'--md'")
-    from smidgen.evidence.told import tell
+    from smidgen.evidence.ladders import tell
     from smidgen.recipes.ladder import read_ladder
 
     rungs, store = read_ladder(name), store_at(runs_dir)

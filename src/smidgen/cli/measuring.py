@@ -41,8 +41,8 @@ def proof_for(
         SmidgenError: As `prove`.
     """
     from smidgen.errors import SmidgenError
+    from smidgen.evidence.proof import STAY_EPOCHS, proof_of
     from smidgen.evidence.select import runs_of
-    from smidgen.evidence.statements import STAY_EPOCHS, proof_of
 
     stay_epochs = stay_epochs or STAY_EPOCHS
     if num_seeds is None:
@@ -66,7 +66,7 @@ def proof_of_run(folder: "RunFolder", target: float | None, stay_epochs: int | N
         RunError: It is unfinished or damaged.
     """
     from smidgen.errors import RunError
-    from smidgen.evidence.statements import STAY_EPOCHS, proof_of
+    from smidgen.evidence.proof import STAY_EPOCHS, proof_of
     from smidgen.training.checkpoints import why_unfinished
 
     if not folder.is_finished:

@@ -38,7 +38,7 @@ from smidgen.recipes.recipe import Recipe
 from smidgen.values import from_json, to_plain
 
 if TYPE_CHECKING:
-    from smidgen.evidence.ablate import Variant
+    from smidgen.evidence.ablation import Variant
     from smidgen.runs.record import Protocol
     from smidgen.runs.store import RunFolder, RunStore
 
@@ -395,7 +395,7 @@ def read_variants(
         NetworkError: A file without a network.
         UnknownNameError: A name of nothing.
     """
-    from smidgen.evidence.ablate import Variant
+    from smidgen.evidence.ablation import Variant
 
     found = []
     for text in settings:

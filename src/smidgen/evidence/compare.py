@@ -7,10 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from smidgen.errors import RunError
-from smidgen.evidence.bootstrap import bca_of_mean, image_interval
-from smidgen.evidence.proof import Spread
-from smidgen.evidence.statements import (
+from smidgen.evidence.proof import (
     FEWEST_FOR_BOOTSTRAP,
+    Spread,
     check_alike,
     finished_result,
     last_epoch,
@@ -20,6 +19,8 @@ from smidgen.evidence.statements import (
 from smidgen.evidence.statistics import (
     Interval,
     Numbers,
+    bca_of_mean,
+    image_interval,
     pairs_needed,
     sign_flip_test,
     standard_deviation,

@@ -8,8 +8,7 @@ from smidgen.data.dataset import Dataset
 from smidgen.engines.choose import EngineChoice
 from smidgen.errors import InterruptedRunError, RunError, SmidgenError, StorageError
 from smidgen.evidence.limits import promised_target
-from smidgen.evidence.proof import Proof, SeedFailure
-from smidgen.evidence.statements import STAY_EPOCHS, proof_of
+from smidgen.evidence.proof import STAY_EPOCHS, Proof, SeedFailure, proof_of
 from smidgen.evidence.wording import failures_line
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import Protocol, RunSpec

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smidgen.evidence.compare import Comparison, PairedDifference
+    from smidgen.evidence.ladders import Reached, ToldStep
     from smidgen.evidence.proof import AtTarget, ImageErrors, Proof, SeedFailure, Spread
     from smidgen.evidence.statistics import Interval, Proportion
-    from smidgen.evidence.told import Reached, ToldStep
 
 CLAIM_SEEDS = 20
 """A claim is a mean over at least so many seeds."""

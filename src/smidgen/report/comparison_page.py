@@ -9,7 +9,7 @@ import numpy as np
 
 from smidgen.evidence.changes import changes
 from smidgen.evidence.compare import Comparison, compare
-from smidgen.evidence.statements import finished_result, last_epoch, wrong_images
+from smidgen.evidence.proof import finished_result, last_epoch, wrong_images
 from smidgen.evidence.wording import difference_rows, percent, side_names, verdict_line
 from smidgen.report.figures import (
     HALF,

@@ -7,9 +7,9 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from smidgen.errors import ReportError
-from smidgen.evidence.label_errors import MNIST_SHA256
+from smidgen.evidence.answers import MNIST_SHA256
+from smidgen.evidence.proof import spread
 from smidgen.evidence.select import kinds_of
-from smidgen.evidence.statements import spread
 from smidgen.evidence.wording import CLAIM_SEEDS
 from smidgen.network.network import Network
 from smidgen.network.trace import trace

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smidgen.evidence.ladders import Reached, ToldStep, tell
 from smidgen.evidence.select import runs_of
 from smidgen.evidence.statistics import t_interval
-from smidgen.evidence.told import Reached, ToldStep, tell
 from smidgen.evidence.wording import claimed_line, percent, reached_line
 from smidgen.recipes.ladder import Rung
 from smidgen.report.figures import (

@@ -10,8 +10,7 @@ import numpy as np
 
 from smidgen.evidence.changes import is_of_catalogue
 from smidgen.evidence.limits import promised_target, void_target
-from smidgen.evidence.proof import Proof
-from smidgen.evidence.statements import STAY_EPOCHS, errors_allowed, proof_of
+from smidgen.evidence.proof import STAY_EPOCHS, Proof, errors_allowed, proof_of
 from smidgen.evidence.statistics import Proportion, paired_power, pairs_needed, proportion
 from smidgen.evidence.wording import between, can_stay, percent, proof_heading, proof_rows
 from smidgen.recipes.recipe import Recipe

@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from smidgen.evidence.analysis import StepRuns, analyze
 from smidgen.evidence.answers import calibration
+from smidgen.evidence.ladders import StepRuns, analyze
 from smidgen.evidence.wording import between, markdown_table, percent, span_text
 from smidgen.network.trace import Row
 from smidgen.report.run_view import RunView, mistakes

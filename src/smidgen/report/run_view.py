@@ -9,9 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from smidgen.errors import RunError
-from smidgen.evidence.answers import Answers, answers_of
+from smidgen.evidence.answers import Answers, answers_of, known_label_errors
 from smidgen.evidence.changes import changes, is_of_catalogue, known_as
-from smidgen.evidence.label_errors import known_label_errors
 from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from smidgen import __version__
 from smidgen.data.specs import FOLDER_NAME
 from smidgen.errors import ReportError, SmidgenError
+from smidgen.evidence.proof import spread
 from smidgen.evidence.select import kinds_of
-from smidgen.evidence.statements import spread
 from smidgen.evidence.wording import CLAIM_SEEDS, percent
 from smidgen.extras import require
 from smidgen.files import locked, storage_errors, write_atomically

@@ -28,7 +28,7 @@ from smidgen.network.layers import (
 )
 from smidgen.network.network import Network
 from smidgen.search.edits import HEAD_FACTOR, SizeLimits
-from smidgen.search.suggesting import Suggests
+from smidgen.search.settings import Suggests
 
 _POOLS = {"mean": AvgPool(2), "max": MaxPool(2)}
 _ACTIVATIONS = {"prelu": PReLU(), "leaky": LeakyReLU(0.1), "relu": ReLU()}

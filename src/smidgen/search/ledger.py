@@ -1,4 +1,4 @@
-"""What a search knows: its candidates, how far each has come, and which run is next.
+"""What a search knows: its candidates, how far each has come, which run is next, and the front.
 
 Successive halving without waiting: whenever a process is free, the best half of those that
 finished a step goes on to the next one, else a new candidate begins. Nothing here reads a clock
@@ -9,9 +9,12 @@ Source: Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020, 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from smidgen.evidence.statistics import Interval, t_interval
 from smidgen.recipes.recipe import Recipe
 from smidgen.search.settings import shortened
+from smidgen.values import to_plain
 
 _HALVING = 2
 
@@ -167,3 +170,83 @@ class Ledger:
 def beats(one: Sequence[float], other: Sequence[float]) -> bool:
     """Return whether one point is nowhere larger than another and somewhere smaller."""
     return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+
+
+@dataclass(frozen=True, slots=True)
+class FrontRow:
+    """One network of the front.
+
+    Args:
+        candidate: Its number.
+        recipe: What trains it.
+        num_params: By the counting rule.
+        num_macs: For one image.
+        seeds: How many random seeds were trained for all epochs.
+        loss: Mean cross-entropy on `valid` over the seeds, after the last epoch.
+        loss_interval: Student's 95 % interval of that mean; None for one seed.
+        accuracy: Mean accuracy on `valid`, a share in [0, 1].
+        accuracy_interval: Its interval; None for one seed.
+        runs: Names of the runs.
+    """
+
+    candidate: int
+    recipe: Recipe
+    num_params: int
+    num_macs: int
+    seeds: int
+    loss: float
+    loss_interval: Interval | None
+    accuracy: float
+    accuracy_interval: Interval | None
+    runs: tuple[str, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the stable machine-readable form, without the recipe."""
+        plain = {name: getattr(self, name) for name in self.__slots__ if name != "recipe"}
+        for name in ("loss_interval", "accuracy_interval"):
+            interval = plain[name]
+            plain[name] = None if interval is None else to_plain(interval)
+        return plain | {"runs": list(self.runs)}
+
+
+def front_of(ledger: Ledger) -> list[FrontRow]:
+    """Return the networks that none beats, smallest first.
+
+    Only those that were trained for all epochs take part. One network beats another if it has no
+    more parameters (and MACs, where these count), no larger mean loss, and as many seeds or more:
+    one lucky seed does not push out what several have shown.
+    """
+    rows = [
+        _row(candidate, results)
+        for candidate in ledger.candidates
+        if (rung := ledger.finished(candidate)) and (results := candidate.results(rung))
+    ]
+    points = [(-row.seeds, row.loss, *_costs(row, ledger.with_macs)) for row in rows]
+    kept = [
+        row
+        for row, point in zip(rows, points, strict=True)
+        if not any(beats(other, point) for other in points)
+    ]
+    return sorted(kept, key=lambda row: (row.num_params, row.num_macs, row.loss))
+
+
+def _costs(row: FrontRow, with_macs: bool) -> tuple[int, ...]:
+    return (row.num_params, row.num_macs) if with_macs else (row.num_params,)
+
+
+def _row(candidate: Candidate, results: list[Measured]) -> FrontRow:
+    losses = [measured.loss for measured in results]
+    accuracies = [measured.accuracy for measured in results]
+    several = len(results) > 1
+    return FrontRow(
+        candidate=candidate.number,
+        recipe=candidate.recipe,
+        num_params=candidate.num_params,
+        num_macs=candidate.num_macs,
+        seeds=len(results),
+        loss=sum(losses) / len(losses),
+        loss_interval=t_interval(losses) if several else None,
+        accuracy=sum(accuracies) / len(accuracies),
+        accuracy_interval=t_interval(accuracies) if several else None,
+        runs=tuple(measured.run for measured in results),
+    )

@@ -23,8 +23,7 @@ from smidgen.search.family import FIRST_DESIGN, Design, sized, suggest_design
 from smidgen.search.journal import import_optuna
 from smidgen.search.ledger import Candidate, Ledger
 from smidgen.search.options import SearchOptions
-from smidgen.search.settings import shortened, suggest_settings
-from smidgen.search.suggesting import Suggests
+from smidgen.search.settings import Suggests, shortened, suggest_settings
 
 if TYPE_CHECKING:
     import optuna

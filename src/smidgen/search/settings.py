@@ -1,6 +1,8 @@
 """The settings that a search tries: around those of a recipe, in, another recipe out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from smidgen.network.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
@@ -29,7 +31,25 @@ from smidgen.recipes.parts import (
 )
 from smidgen.recipes.recipe import Recipe
 from smidgen.recipes.shared import MNIST_NORMALIZATION
-from smidgen.search.suggesting import Suggests
+
+T = TypeVar("T", str, bool, int, float)
+
+
+class Suggests(Protocol):
+    """Gives a value for a name; the same one whenever the same name is asked for."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """Return a whole number, both ends included."""
+        ...
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return a number, evenly or, if `log`, evenly in its logarithm."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[T]) -> T:
+        """Return one of the choices."""
+        ...
+
 
 _LR_FACTOR = 3.0
 _STRENGTHS = (0.5, 1.6)
