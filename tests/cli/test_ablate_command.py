@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smidgen.data import Dataset
-from smidgen.evidence import ablate as evidence_ablate
+from smidgen.evidence import ablation as evidence_ablate
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
 from smidgen.work.inline import Inline
