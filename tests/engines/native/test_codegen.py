@@ -51,7 +51,10 @@ EVERYTHING = Network(
             (L.Conv(13, 3, padding=1, bias=True), L.LeakyReLU(0.1), L.BatchNorm(shift=False)), ()
         ),
         Repeat((L.Conv(13, 3, padding=1, groups=13), L.SampleNorm(), L.ReLU()), 2),
-        L.Conv(6, 3, stride=2, padding="same"),
+        L.Conv(6, 3, stride=2, padding="same", dilation=2),
+        L.GroupNorm(2),
+        L.PReLU(shared=True),
+        L.Dropout2d(0.1),
         Branches(((L.GlobalMaxPool(),), (L.GlobalAvgPool(),))),
         L.Flatten(),
         L.Dense(7),

@@ -37,7 +37,10 @@ blocks = st.one_of(
     st.just(L.SampleNorm()),
     st.just(L.ReLU()),
     st.just(L.LeakyReLU(0.1)),
-    st.just(L.PReLU()),
+    st.builds(L.PReLU, shared=st.booleans()),
+    st.builds(L.GroupNorm, st.integers(1, 4)),
+    st.builds(L.Dropout2d, st.sampled_from([0.1, 0.5])),
+    st.builds(L.Conv, channels, sizes, padding=paddings, dilation=st.integers(2, 3)),
     st.builds(L.Dropout, st.sampled_from([0.1, 0.5])),
     st.sampled_from(
         [
