@@ -1,12 +1,14 @@
+import numpy as np
 import pytest
 import torch
 
 from smidgen.data import Dataset
-from smidgen.engines.choose import choose_engine, default_threads, make_engine
+from smidgen.engines.choose import EngineName, choose_engine, default_threads, make_engine
 from smidgen.engines.native import obstacles
 from smidgen.engines.torch_engine import TorchEngine
 from smidgen.errors import EngineError
 from smidgen.recipes.recipe import Recipe
+from smidgen.training.plan import plan
 
 
 def test_torch_is_always_possible(tiny_recipe: Recipe) -> None:
@@ -60,9 +62,43 @@ def test_make_torch_engine(tiny_recipe: Recipe, stripes: Dataset) -> None:
 
     assert isinstance(engine, TorchEngine)
     assert engine.name == "torch"
-    assert torch.get_num_threads() == 1
     twin = TorchEngine(tiny_recipe.network, tiny_recipe, train.images, train.labels, seed=3)
     assert (engine.state()["conv1.weight"] == twin.state()["conv1.weight"]).all()
+
+
+def test_threads_do_not_leak(tiny_recipe: Recipe, stripes: Dataset) -> None:
+    """PyTorch's own number of threads is what it was, within an engine's methods it is theirs."""
+    train = stripes.train
+    before = torch.get_num_threads()
+    engine = make_engine(
+        "torch", tiny_recipe, train.images, train.labels, seed=3, threads=before + 1
+    )
+    seen = []
+
+    def look() -> bool:
+        seen.append(torch.get_num_threads())
+        return True
+
+    engine.train_epoch(plan(tiny_recipe, 1, 1, [], len(train)), look)
+
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("name", ["torch", "native"])
+def test_engines_name_what_is_not_finite(
+    name: EngineName, tiny_recipe: Recipe, stripes: Dataset
+) -> None:
+    """Both engines tell which operation gave the first number that is not finite."""
+    train = stripes.train
+    engine = make_engine(name, tiny_recipe, train.images, train.labels, seed=3, threads=1)
+    drawn = plan(tiny_recipe, 1, 1, [], len(train))
+    assert engine.first_not_finite(drawn, 0) == ""
+    state = engine.state()
+    state["conv2.weight"][0, 0, 0, 0] = np.inf
+    engine.load_state(state)
+
+    assert engine.first_not_finite(drawn, 0) == "`conv2`"
 
 
 def test_a_missing_gpu_is_one_line(

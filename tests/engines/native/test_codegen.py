@@ -356,3 +356,21 @@ def test_another_process_gets_the_same_bits_without_torch() -> None:
     assert outputs[0] == outputs[1]
     assert outputs[0].startswith("False ")
     assert len(outputs[0]) > 100
+
+
+def test_the_guide_to_a_new_layer_names_its_files() -> None:
+    """The files listed for a layer are those that speak of group norms; shipping is its own."""
+    root = Path(__file__).parents[3]
+    guide = (root / "docs" / "native-engine.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\d\. `(src/\S+)`:", guide, re.MULTILINE)
+    word = re.compile(r"\bGroupNorm\b|group_?norm|NormalizeGroups", re.IGNORECASE)
+
+    speaking = [
+        str(path.relative_to(root))
+        for path in sorted((root / "src").rglob("*"))
+        if path.suffix in (".py", ".h") and word.search(path.read_text(encoding="utf-8"))
+    ]
+    speaking = [path for path in speaking if not path.startswith("src/smidgen/ship/")]
+
+    assert len(listed) == 7
+    assert sorted(listed) == speaking
