@@ -9,10 +9,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from smidgen.cli.app import app
+from smidgen.cli.live import RunsBoard, clock
 from smidgen.cli.options import share_of
 from smidgen.cli.prove_command import page as proof_page
 from smidgen.cli.prove_command import page_command
-from smidgen.cli.proving import Board, clock
 from smidgen.data import Dataset
 from smidgen.evidence.proof import SeedFailure, proof_of
 from smidgen.evidence.wording import failures_line
@@ -198,7 +198,7 @@ def test_a_reason_is_said_once_with_the_seeds_that_have_it(tiny_recipe: Recipe) 
         SeedFailure(6, "killed."),
         SeedFailure(7, "no room."),
     ]
-    board = Board(workers=1)
+    board = RunsBoard(workers=1)
 
     remarks = [
         board.remark(Outcome(spec_of(tiny_recipe, each.seed), None, each.reason, each.diverged))
@@ -287,7 +287,7 @@ def began(make_run: Make, num_epochs: int) -> Began:
 
 def test_the_board_follows_the_events(make_run: Make, tiny_recipe: Recipe) -> None:
     """Every event moves its run; the time left comes from the pace of the epochs."""
-    board, made = Board(workers=2), make_run(2, wrong=[0])
+    board, made = RunsBoard(workers=2), make_run(2, wrong=[0])
     one, two, three, four = (spec_of(tiny_recipe.replace(epochs=4), seed) for seed in (1, 2, 3, 4))
     board.hear(Planned(missing=(one, two, three, four)))
     for event in (
@@ -313,7 +313,7 @@ def test_the_board_follows_the_events(make_run: Make, tiny_recipe: Recipe) -> No
 
 def test_the_board_shows_teachers_and_students(tiny_recipe: Recipe) -> None:
     """Where runs of several recipes stand in one queue, each is called by its recipe, too."""
-    board = Board(workers=2)
+    board = RunsBoard(workers=2)
     teacher = spec_of(tiny_recipe.replace(name="teacher", epochs=2), 5)
     student = spec_of(tiny_recipe, 1)
 
@@ -327,7 +327,7 @@ def test_the_board_shows_teachers_and_students(tiny_recipe: Recipe) -> None:
 
 def test_the_board_is_drawn(make_run: Make, tiny_recipe: Recipe) -> None:
     """A line per run with state and accuracy; of many, those done or waiting are left out."""
-    board, run = Board(workers=1), make_run(1, wrong=[0])
+    board, run = RunsBoard(workers=1), make_run(1, wrong=[0])
     specs = [spec_of(tiny_recipe, seed) for seed in range(1, 41)]
     there = Outcome(specs[0], Run(run, run.record(), was_there=True))
     board.hear(Planned((there,), tuple(specs[1:])))

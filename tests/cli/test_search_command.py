@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from smidgen.cli.live import SearchBoard, shown
 from smidgen.cli.search_command import page
-from smidgen.cli.searching import Board, searching_display
 from smidgen.evidence.statistics import Interval
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.record import EpochRecord, RunSpec
@@ -73,7 +73,8 @@ def test_the_live_table_shows_the_front_and_what_runs(
     rows: tuple[FrontRow, FrontRow], tiny_recipe: Recipe
 ) -> None:
     """One row per network, one line per running training, one about the whole."""
-    board, console = Board("At most 1,500 parameters"), Console(file=io.StringIO(), width=120)
+    board = SearchBoard(SearchOptions(Path("s"), 1_500))
+    console = Console(file=io.StringIO(), width=120)
     mine = spec_of(tiny_recipe.replace(name="search/1500-9"), 1)
     other = spec_of(tiny_recipe.replace(name="search/1500-8"), 2)
     assert board.caption() == "looking at what is there"
@@ -90,6 +91,7 @@ def test_the_live_table_shows_the_front_and_what_runs(
         console.print(board)
 
     drawn = captured.get()
+    assert "At most 1,500 parameters" in drawn
     assert "1,433" in drawn
     assert "0.0214" in drawn
     assert "search/1500-9, seed 1: epoch 2/3, 98.50 %" in drawn
@@ -104,7 +106,7 @@ def test_elsewhere_than_in_a_terminal_lines_are_printed(
     """A log tells of every run that ended and of the best so far."""
     spec = spec_of(tiny_recipe.replace(name="search/1500-9"), 1)
 
-    with searching_display(SearchOptions(Path("s"), 1_500)) as on_event:
+    with shown(SearchBoard(SearchOptions(Path("s"), 1_500))) as on_event:
         for event in (
             SearchStatus(COUNTS, list(rows), 8.0),
             RunEvent(spec, epoch_done(1, 0.9)),

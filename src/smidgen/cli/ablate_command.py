@@ -105,7 +105,7 @@ def ablate(
 
         smidgen ablate smidgen/quick --network wide.json --seeds 20 --md wide.md
     """
-    from smidgen.cli.progress import data_progress
+    from smidgen.cli.live import data_progress
     from smidgen.cli.targets import read_variants, trainable
     from smidgen.data import load_dataset
     from smidgen.errors import RunError
@@ -165,14 +165,14 @@ def _display(
     workers: int | None, base: "Recipe", variants: "list[Variant]"
 ) -> "Iterator[Callable[[AblateEvent], None]]":
     """Show the runs, and each row when its seeds have ended."""
-    from smidgen.cli.proving import proving_display
+    from smidgen.cli.live import RunsBoard, shown
     from smidgen.evidence.ablation import BASE, RowDone
     from smidgen.training.events import Note
     from smidgen.work.jobs import Outcome
 
     names = {base.fingerprint(): BASE} | {v.recipe.fingerprint(): v.name for v in variants}
     diverged: set[str] = set()
-    with proving_display(workers, names) as display:
+    with shown(RunsBoard(workers, names)) as display:
 
         def hear(event: "AblateEvent") -> None:
             # the page tells it in full, once

@@ -38,7 +38,7 @@ def fetch(
 
         smidgen data fetch mnist --from ~/Downloads/mnist.zip
     """
-    from smidgen.cli.progress import data_progress
+    from smidgen.cli.live import data_progress
     from smidgen.data import fetch_dataset
 
     with data_progress("bytes") as progress:

@@ -144,8 +144,8 @@ def train_seeds(
     Returns:
         For each recipe its proof, or why there is none: an error, or a seed that gave no run.
     """
+    from smidgen.cli.live import RunsBoard, shown
     from smidgen.cli.options import load_named
-    from smidgen.cli.proving import proving_display
     from smidgen.evidence.prove import Claim, Proven, ProveOptions, prove_all
     from smidgen.recipes.parts import Budget
     from smidgen.work.local import Local
@@ -159,7 +159,7 @@ def train_seeds(
         for recipe, source in wanted
     ]
     options = ProveOptions(target=target, stay_epochs=stay_epochs, place=place or Local)
-    with proving_display(None) as display:
+    with shown(RunsBoard(None)) as display:
 
         def on_event(event: object) -> None:
             display(event)

@@ -177,7 +177,7 @@ def load_named(
     fit: Fit = "resize",
 ) -> "Dataset":
     """Load a data set and show how that goes; raises SmidgenError as `load_dataset`."""
-    from smidgen.cli.progress import data_progress
+    from smidgen.cli.live import data_progress
     from smidgen.data import load_dataset
 
     for option, given, usual in (("--invert", invert, "auto"), ("--fit", fit, "resize")):

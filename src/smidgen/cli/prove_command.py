@@ -75,7 +75,7 @@ def prove(
 
         smidgen prove net.py:Net --like eva4-s5/5
     """
-    from smidgen.cli.proving import proving_display
+    from smidgen.cli.live import RunsBoard, shown
     from smidgen.cli.targets import trainable
     from smidgen.errors import RunError
     from smidgen.evidence.limits import void_target
@@ -95,7 +95,7 @@ def prove(
     options = ProveOptions(protocol, engine, device, workers, share, stay, wanted.source, place)
     store = store_at(runs_dir)
     void = "" if target is not None else void_target(recipe)
-    with proving_display(workers) as on_event:
+    with shown(RunsBoard(workers)) as on_event:
         if void:
             on_event(Note(void))
         proof = run_seeds(recipe, dataset, store, range(1, seeds + 1), options, on_event)

@@ -249,7 +249,7 @@ def _only_site(*given: object) -> None:
 
 
 def _make_site(store: "RunStore", folder: Path, data_dir: Path | None, opens: bool) -> None:
-    from smidgen.cli.progress import data_progress
+    from smidgen.cli.live import data_progress
     from smidgen.report.site import make_site
 
     with data_progress("images") as progress:

@@ -65,8 +65,7 @@ def search(
 
         smidgen search --max-params 9000 --start smidgen/quick --max-macs 200000
     """
-    from smidgen.cli.progress import data_progress
-    from smidgen.cli.searching import searching_display
+    from smidgen.cli.live import SearchBoard, data_progress, shown
     from smidgen.cli.targets import trainable, with_settings
     from smidgen.data import load_dataset
     from smidgen.runs.store import RunStore
@@ -101,7 +100,7 @@ def search(
     with data_progress("bytes") as progress:
         dataset = load_dataset(base.dataset, data_dir, progress=progress)
     store = RunStore(runs_dir) if runs_dir else None
-    with searching_display(options) as on_event:
+    with shown(SearchBoard(options)) as on_event:
         result = run_search(dataset, options, on_event, store)
     print(json.dumps(result.to_plain()) if as_json else page(result))
 

@@ -78,7 +78,7 @@ def train(
 
         smidgen train --resume last
     """
-    from smidgen.cli.progress import progress_listener
+    from smidgen.cli.live import TrainBoard, shown
     from smidgen.cli.targets import DEFAULT_RECIPE, trainable
     from smidgen.training.run import TrainOptions
     from smidgen.training.run import train as run_training
@@ -97,8 +97,8 @@ def train(
         wanted = trainable(target or DEFAULT_RECIPE, settings, like)
         recipe, dataset = _load(wanted.recipe, data_dir, {"invert": invert, "fit": fit}, or_stripes)
         options = TrainOptions(protocol, engine, device, threads, wanted.source)
-        with progress_listener(recipe.epochs) as listener:
-            run = run_training(recipe, dataset, store, seed, options, listener)
+        with shown(TrainBoard(recipe.epochs)) as hear:
+            run = run_training(recipe, dataset, store, seed, options, hear)
     _report(run, as_json)
     if with_page or opens:
         from smidgen.cli.report_command import write_run_page
@@ -120,7 +120,7 @@ def _refuse_settings(context: typer.Context) -> None:
 
 
 def _resume(folder: "RunFolder", data_dir: Path | None, threads: int | None) -> "Run":
-    from smidgen.cli.progress import progress_listener
+    from smidgen.cli.live import TrainBoard, shown
     from smidgen.data import load_dataset
     from smidgen.training.run import Run, resume
 
@@ -128,8 +128,8 @@ def _resume(folder: "RunFolder", data_dir: Path | None, threads: int | None) -> 
     if folder.is_finished and record.result is not None:
         return Run(folder, record, was_there=True)
     dataset = load_dataset(record.recipe.dataset, data_dir, **record.data.reading)
-    with progress_listener(record.recipe.epochs) as listener:
-        return resume(folder, dataset, listener, threads)
+    with shown(TrainBoard(record.recipe.epochs)) as hear:
+        return resume(folder, dataset, hear, threads)
 
 
 def _load(

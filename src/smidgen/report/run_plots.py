@@ -1,7 +1,6 @@
 """The plots of one run: its curves and rates, and what its answers are worth."""
 
 from collections.abc import Sequence
-from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,7 @@ from smidgen.report.figures import (
 from smidgen.report.run_view import RunView
 from smidgen.report.style import BLUE, GRAY, GREEN, INK, LINE, MUTED, ORANGE, PINK
 from smidgen.runs.record import EpochRecord
-from smidgen.training.plan import rates
+from smidgen.training.plan import history_of, rates, steps_per_epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,10 +180,8 @@ def _loss(view: RunView) -> Plot:
 
 def _rates(view: RunView) -> list[Plot]:
     record = view.record
-    recipe, num_train = record.recipe, record.data.num_train
-    num_steps = num_train // recipe.batch_size
-    if not recipe.drop_last or not num_steps:
-        num_steps = ceil(num_train / recipe.batch_size)
+    recipe = record.recipe
+    num_steps = steps_per_epoch(recipe, record.data.num_train)
     if not 0 < num_steps * recipe.epochs <= _MOST_STEPS:
         return []
     lr, momentum = _scheduled(recipe, record.epochs, num_steps)
@@ -229,9 +226,7 @@ def _scheduled(
     recipe: Recipe, epochs: Sequence[EpochRecord], num_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return learning rate and momentum of every step; the plateau rule reads what training did."""
-    history = [
-        epoch.train_accuracy if epoch.split == "test" else epoch.eval_accuracy for epoch in epochs
-    ]
+    history = history_of(epochs)
     parts = [rates(recipe, epoch, num_steps, history) for epoch in range(1, recipe.epochs + 1)]
     return np.concatenate([p.lr for p in parts]), np.concatenate([p.momentum for p in parts])
 
