@@ -1,11 +1,13 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from smidgen.errors import RunError, UnknownNameError
-from smidgen.evidence.select import select_runs, selector_of, split_selector
+from smidgen.evidence.select import kinds_of, select_runs, selector_of, split_selector
 from smidgen.recipes.catalogue import get_recipe
+from smidgen.runs.rows import RunRow, read_row
 from smidgen.runs.store import RunFolder, RunStore
 
 Make = Callable[..., RunFolder]
@@ -176,3 +178,19 @@ def test_what_is_not_there_is_said(make_run: Make, store: RunStore) -> None:
         RunError, match=r"is not finished\. Continue it with `smidgen train --resum"
     ):
         select_runs(store, unfinished.name)
+
+
+def test_unknown_lanes_go_with_the_only_known_ones(make_run: Callable[..., RunFolder]) -> None:
+    """Runs from before lanes were kept are one kind with those of 8 lanes, until 16 are there."""
+
+    def native(seed: int, lanes: int | None) -> RunRow:
+        run = make_run(seed, engine="native")
+        record = run.record()
+        used = replace(record.environment, lanes=lanes)
+        run.save_record(replace(record, environment=used))
+        return read_row(run.path)
+
+    old, eight, sixteen = native(1, None), native(2, 8), native(3, 16)
+
+    assert kinds_of([old, eight]) == [[old, eight]]
+    assert len(kinds_of([old, eight, sixteen])) == 3

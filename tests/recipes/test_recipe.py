@@ -1,4 +1,6 @@
 import dataclasses
+import functools
+import json
 
 import pytest
 
@@ -25,6 +27,8 @@ from smidgen.recipes.parts import (
     OneCycle,
     OriginProtocol,
     WeightAveraging,
+    reaches,
+    within,
 )
 from smidgen.recipes.recipe import About, Claim, Recipe
 
@@ -266,3 +270,35 @@ def test_some_transforms_stand_once(kind: str, transform: Transform):
 def test_geometry_may_stand_twice():
     """Two rotations are two rotations: the map composes them."""
     assert len(Augmentation(transforms=(Rotation(6.0), Rotation(7.0))).transforms) == 2
+
+
+def test_limits_are_kept_when_just_reached() -> None:
+    """At most means equal too; an accuracy that is equal but for rounding is reached."""
+    assert within(10, 10)
+    assert not within(11, 10)
+    assert reaches(1 - 7 / 10000, 99.93 / 100)
+    assert not reaches(0.9992, 0.9993)
+    assert Budget(max_params=9, max_epochs=5).broken(10, 5) == [("parameters", 10, 9)]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [{"kind": "repeat", "block": [{"kind": "relu"}], "times": 10**9}],
+        functools.reduce(
+            lambda block, _: [{"kind": "repeat", "block": block, "times": 2}],
+            range(30),
+            [{"kind": "relu"}],
+        ),
+    ],
+    ids=["a billion times", "thirty times twice"],
+)
+def test_a_small_file_cannot_ask_for_a_billion_layers(layers: list[object]) -> None:
+    """Repeats, and repeats within repeats, are refused after ten thousand operations."""
+    plain = json.loads(BASE.to_json())
+    plain["network"]["layers"][0:0] = layers
+
+    with pytest.raises(NetworkError) as caught:
+        Recipe.from_json(json.dumps(plain))
+
+    assert "more than 10,000 operations" in str(caught.value)

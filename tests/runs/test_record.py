@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import math
 import pickle
@@ -20,6 +21,7 @@ from smidgen.runs.record import (
     alike,
     differences,
 )
+from smidgen.runs.rows import read_row
 from smidgen.runs.store import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -308,3 +310,41 @@ def test_a_spec_that_cannot_be_is_refused(tiny_recipe: Recipe, changes: dict[str
     """Torch without threads or with lanes, native with threads, and seeds below 0 are errors."""
     with pytest.raises(RunError):
         made(tiny_recipe, **changes)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("seed",), -1),
+        (("num_params",), -7),
+        (("num_macs",), -1),
+        (("epochs",), []),
+        (("result", "num_errors"), -5),
+        (("result", "num_images"), 0),
+        (("result", "epoch"), 9),
+        (("epochs", 0, "eval_num_errors"), -1),
+        (("epochs", 0, "epoch"), 2),
+        (("wall_seconds",), -1.0),
+        (("environment", "threads"), 0),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused(
+    make_run: MakeRun, path: tuple[str | int, ...], value: object
+) -> None:
+    """Negative counts, no epochs, seeds below 0: one line, though the digest fits."""
+    file = make_run().path / "record.json"
+    plain = json.loads(file.read_text())
+    del plain["sha256"]
+    place: Any = plain
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps({**plain, "sha256": digest}))
+
+    with pytest.raises(RunError) as caught:
+        RunRecord.read(file)
+    assert "\n" not in str(caught.value)
+    if path[-1] in ("seed", "num_params", "num_errors", "wall_seconds", "threads"):
+        with pytest.raises(RunError):  # what a list shows
+            read_row(file.parent)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from smidgen.recipes.augmentation import (
     Transform,
     Translation,
 )
-from smidgen.recipes.catalogue import get_recipe
+from smidgen.recipes.catalogue import RECIPES, get_recipe
 from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.parts import (
     SGD,
@@ -40,7 +40,8 @@ from smidgen.recipes.parts import (
     StepDecay,
 )
 from smidgen.recipes.recipe import Recipe
-from smidgen.training.plan import plan, rates, shared_images
+from smidgen.runs.record import EpochRecord
+from smidgen.training.plan import history_of, plan, rates, shared_images, tiny_rates
 
 STEPS = 7
 EPOCHS = 12
@@ -706,3 +707,26 @@ def test_without_a_bank_only_clean_images_are_shared(tiny_recipe: Recipe) -> Non
     for epoch in (1, 6):
         alone = plan(recipe.replace(distillation=None), 3, epoch, [], 70)
         assert digest(plan(recipe, 3, epoch, [], 70)) == digest(alone)
+
+
+def test_a_schedule_that_never_comes_near_its_rate_is_told() -> None:
+    """An epoch-wise cycle over a single epoch trains at a four-hundred-thousandth of its rate."""
+    whole = RECIPES["anchors/9994"]
+
+    (line,) = tiny_rates(whole.replace(epochs=1), 60_000)
+
+    assert "in 1 epoch." in line
+    assert "of `optimizer.lr`" in line
+    assert tiny_rates(whole, 60_000) == []
+
+
+def test_no_recipe_of_the_catalogue_has_tiny_rates() -> None:
+    """The note is for accidents."""
+    assert [name for name, recipe in RECIPES.items() if tiny_rates(recipe, 60_000)] == []
+
+
+def test_the_plateau_rule_never_reads_the_test_set() -> None:
+    """It reads training accuracy where epochs are measured on test, else the valid accuracy."""
+    on_test = EpochRecord(1, 0.5, 0.9, "test", 0.4, 0.8, 8, 1.0, 1.0, 1.0, 0.1, 0.1)
+
+    assert history_of([on_test, replace(on_test, epoch=2, split="valid")]) == [0.9, 0.8]

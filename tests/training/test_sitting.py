@@ -290,6 +290,45 @@ def test_a_damaged_record_of_an_unfinished_run_is_written_again(
     assert seen == [3]
 
 
+def test_another_build_is_told_with_what_to_do(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that began with one library goes on with another one, but not in silence."""
+    folder = broken_off(tiny_recipe, stripes, tmp_path, 1)
+    used = {"compiler": "gcc, gcc 12", "sha256": "ab"}
+    environment = dataclasses.replace(folder.record().environment, build=used)
+    folder.save_record(dataclasses.replace(folder.record(), environment=environment))
+    notes: list[str] = []
+
+    train(tiny_recipe, stripes, RunStore(tmp_path), 1, OPTIONS, listen(on_note=notes.append))
+
+    assert len(notes) == 1
+    assert notes[0].startswith("This run began with a library built by gcc, gcc 12 and goes on ")
+    assert notes[0].endswith(f"remove it with `smidgen runs rm {folder.name}` and train it anew.")
+
+
+def test_a_native_run_tells_its_lanes_and_its_build(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
+) -> None:
+    """Lanes are part of the identity; the record has compiler and SHA-256 of the library."""
+    first, other = (
+        train(
+            tiny_recipe.replace(epochs=1),
+            stripes,
+            RunStore(tmp_path),
+            1,
+            TrainOptions(engine="native", threads=1, lanes=lanes),
+        ).record
+        for lanes in (4, 1)
+    )
+
+    assert (first.environment.lanes, other.environment.lanes) == (4, 1)
+    assert first.spec.lanes == 4
+    assert first.identity != other.identity
+    assert len(bytes.fromhex(first.environment.build["sha256"])) == 32
+    assert first.environment.build["compiler"]
+
+
 def test_another_machine_is_noted(
     tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

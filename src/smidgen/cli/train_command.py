@@ -52,6 +52,10 @@ def train(
     protocol: ProtocolOption = "final",
     engine: EngineOption = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.")] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(help="Images side by side in the native engine: 16, 8, 4 or 1."),
+    ] = None,
     device: Device = "cpu",
     or_stripes: Annotated[
         bool, typer.Option("--or-stripes", help="Without the data, show a run on drawn stripes.")
@@ -96,7 +100,7 @@ def train(
     else:
         wanted = trainable(target or DEFAULT_RECIPE, settings, like)
         recipe, dataset = _load(wanted.recipe, data_dir, {"invert": invert, "fit": fit}, or_stripes)
-        options = TrainOptions(protocol, engine, device, threads, wanted.source)
+        options = TrainOptions(protocol, engine, device, threads, wanted.source, lanes)
         with shown(TrainBoard(recipe.epochs)) as hear:
             run = run_training(recipe, dataset, store, seed, options, hear)
     _report(run, as_json)

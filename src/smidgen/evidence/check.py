@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from smidgen.errors import InterruptedRunError, RecipeError, RunError
 from smidgen.evidence.limits import Limits, Subject, layer_word
 from smidgen.evidence.proof import Proof
+from smidgen.recipes.parts import reaches, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,9 @@ def _board(subject: Subject, limits: Limits) -> Iterator[Limit]:
 def _at_most(name: str, given: int, limit: int, what: str) -> Limit:
     left = limit - given
     verdict = f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"
-    return Limit(name, given, limit, left >= 0, f"{given:,} {what}, limit {limit:,}: {verdict}")
+    return Limit(
+        name, given, limit, within(given, limit), f"{given:,} {what}, limit {limit:,}: {verdict}"
+    )
 
 
 def _layers(subject: Subject, limits: Limits) -> Iterator[Limit]:
@@ -168,8 +171,7 @@ def _accuracy(target: float, stay_epochs: int | None, proof: Proof) -> Iterator[
     over = f"n = {n}"
     if proof.accuracy.sd is not None:
         over += f", sd {100 * proof.accuracy.sd:.3f} points"
-    # equal up to rounding is kept: 1 - 60 / 10000 is below 0.994 in doubles
-    kept = mean >= target - 1e-9
+    kept = reaches(mean, target)
     points = 100 * abs(mean - target)
     verdict = f"{points:.3f} points {'to spare' if kept else 'short'}"
     yield Limit(

@@ -14,6 +14,7 @@ from smidgen.evidence.proof import check_alike, finished_result, last_epoch, spr
 from smidgen.evidence.select import runs_of
 from smidgen.network.trace import trace
 from smidgen.recipes.ladder import Rung
+from smidgen.recipes.parts import within
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.listing import finished_rows
 from smidgen.runs.record import ON_TEST, Protocol, RunRecord
@@ -187,7 +188,7 @@ def _budget(recipe: Recipe) -> Iterator[str]:
     budget = recipe.budget
     if budget.max_params is not None:
         yield _against(num_params, budget.max_params, "parameters")
-    if budget.max_epochs is not None and recipe.epochs > budget.max_epochs:
+    if budget.max_epochs is not None and not within(recipe.epochs, budget.max_epochs):
         yield _against(recipe.epochs, budget.max_epochs, "epochs")
 
 

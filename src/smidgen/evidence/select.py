@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from smidgen.errors import RunError, UnknownNameError
@@ -118,10 +119,19 @@ def runs_of(
 
 
 def kinds_of(rows: Iterable[RunRow]) -> list[list[RunRow]]:
-    """Return rows grouped so that those of a group differ only in the seed, in order."""
+    """Return rows grouped so that those of a group differ only in the seed, in order.
+
+    Rows that do not tell their lanes go with those that do, where these have all the same.
+    """
+    pairs = [(row.kind, row) for row in rows]
+    known: dict[RunKind, set[RunKind]] = defaultdict(set)
+    for kind, _ in pairs:
+        if kind.lanes is not None:
+            known[replace(kind, lanes=None)].add(kind)
     kinds: dict[RunKind, list[RunRow]] = defaultdict(list)
-    for row in rows:
-        kinds[row.kind].append(row)
+    for kind, row in pairs:
+        fitting = known.get(kind, set())
+        kinds[next(iter(fitting)) if len(fitting) == 1 else kind].append(row)
     return list(kinds.values())
 
 
@@ -165,6 +175,7 @@ def _words(row: RunRow) -> list[str]:
         row.dataset,
         row.device,
         *([f"threads={row.threads}"] if row.engine == "torch" else []),
+        *([f"lanes={row.lanes}"] if row.lanes is not None else []),
         row.fingerprint[:_SHORT],
         row.data_sha256[:_SHORT],
         f"results={row.results_version}",

@@ -75,6 +75,10 @@ class Graph:
         }
 
 
+MOST_OPERATIONS = 10_000
+"""So that a few bytes, such as repeats within repeats, cannot ask for a billion layers."""
+
+
 def lower(layers: tuple[Layer, ...], input_shape: Shape) -> Graph:
     """Resolve every shape and list the operations.
 
@@ -102,6 +106,11 @@ class _Builder:
         return entry, shape
 
     def add(self, layer: Layer, path: str, entry: int, shape: Shape) -> tuple[int, Shape]:
+        if len(self.nodes) >= MOST_OPERATIONS:
+            raise NetworkError(
+                f"Layer {path}, `{layer.kind}`: more than {MOST_OPERATIONS:,} operations. Make "
+                "`times` of its repeats smaller."
+            )
         if isinstance(layer, Branches):
             ends = [
                 self.add_all(branch, f"{path}.{number}.", entry, shape)

@@ -230,6 +230,6 @@ def within(given: int, limit: int) -> bool:
 def reaches(accuracy: float, target: float) -> bool:
     """Return whether an accuracy keeps its limit: at least so much; both are shares.
 
-    Equal up to rounding is kept: 0.9993 is above 1 - 7 / 10000 in doubles.
+    Equal up to rounding is kept: 1 - 7 / 10000 is below 99.93 / 100 in doubles.
     """
     return accuracy >= target - 1e-9

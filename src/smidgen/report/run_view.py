@@ -4,7 +4,6 @@ What a run does not have (it is unfinished, a file is damaged, its images are el
 out and said in `notes`: a page of what is left is worth more than none.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -14,12 +13,13 @@ from smidgen.evidence.changes import changes, is_of_catalogue, known_as
 from smidgen.evidence.limits import promised_target, void_target
 from smidgen.evidence.statistics import Interval, wilson
 from smidgen.network.trace import Trace, trace
+from smidgen.recipes.parts import reaches, within
 from smidgen.recipes.recipe import About, Recipe
 from smidgen.report.pictures import ImageSource, Pictures, pictures_of
-from smidgen.runs.record import ON_TEST, EpochRecord, RunRecord
+from smidgen.runs.record import ON_TEST, RunRecord
 from smidgen.runs.store import RunFolder
 from smidgen.runs.tensors import Tensors
-from smidgen.values import from_plain
+from smidgen.training.checkpoints import epochs_so_far
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +94,19 @@ class RunView:
         record, budget = self.record, self.record.recipe.budget
         found = []
         if budget.max_params is not None:
-            kept = record.num_params <= budget.max_params
+            kept = within(record.num_params, budget.max_params)
             limit, given = f"at most {budget.max_params:,}", f"{record.num_params:,}"
             found.append(Promise("parameters", limit, given, kept))
         if budget.max_epochs is not None:
             epochs = record.recipe.epochs
             limit = f"at most {budget.max_epochs:,}"
-            found.append(Promise("epochs", limit, f"{epochs:,}", epochs <= budget.max_epochs))
+            kept = within(epochs, budget.max_epochs)
+            found.append(Promise("epochs", limit, f"{epochs:,}", kept))
         promised = promised_target(record.recipe)
         if promised is not None and record.result is not None:
             last = record.result.last_accuracy
             limit, given = f"at least {100 * promised:g} %", f"{100 * last:.2f} %"
-            found.append(Promise("accuracy", limit, given, last >= promised))
+            found.append(Promise("accuracy", limit, given, reaches(last, promised)))
         return found
 
 
@@ -126,7 +127,7 @@ def view_run(
     _check(folder.name, record)
     notes += _about_recipe(record.recipe)
     if record.result is None:
-        record = replace(record, epochs=_epochs_so_far(folder, record))
+        record = replace(record, epochs=epochs_so_far(folder, record))
         notes.append(
             f"This run is not finished: {len(record.epochs)} of {record.recipe.epochs} epochs are "
             f"done. `smidgen train --resume {folder.name}` goes on with it."
@@ -204,18 +205,6 @@ def _weights(folder: RunFolder, notes: list[str]) -> Tensors:
     except RunError as error:
         notes.append(f"No filters: {error}")
         return {}
-
-
-def _epochs_so_far(folder: RunFolder, record: RunRecord) -> tuple[EpochRecord, ...]:
-    """Return the epochs that the newest readable checkpoint of an unfinished run tells of."""
-    for epoch in reversed(folder.checkpoints()):
-        try:
-            _, metadata = folder.load_checkpoint(epoch)
-            plain = json.loads(metadata.get("epochs", "[]"))
-            return from_plain(tuple[EpochRecord, ...], plain, RunError, f"checkpoint {epoch}")
-        except (RunError, ValueError):
-            continue
-    return record.epochs
 
 
 MOST_TILES = 400

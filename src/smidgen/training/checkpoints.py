@@ -122,6 +122,17 @@ def restore_best(folder: RunFolder, engine: Engine, progress: Progress) -> None:
     engine.load_state(state)
 
 
+def epochs_so_far(folder: RunFolder, record: RunRecord) -> tuple[EpochRecord, ...]:
+    """Return the epochs that the newest readable checkpoint of an unfinished run tells of."""
+    for epoch in reversed(folder.checkpoints()):
+        try:
+            _, metadata = folder.load_checkpoint(epoch)
+            return _epochs(metadata, f"checkpoint {epoch}")
+        except (RunError, LookupError, ValueError):  # an earlier one may do
+            continue
+    return record.epochs
+
+
 def _restore(
     folder: RunFolder, epoch: int, engine: Engine, record: RunRecord, needs_best: bool
 ) -> Progress:
