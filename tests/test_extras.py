@@ -180,7 +180,7 @@ def test_what_needs_more_says_so_before_it_begins(
 
 def test_neither_compiler_nor_torch_is_one_line(core: Core) -> None:
     """Where nothing can train, both ways out are named."""
-    code, out, err = core.run("train", *TINY, PATH=str(core.folder))
+    code, out, err = core.run("train", *TINY, PATH=str(core.folder), SMIDGEN_CC="")
 
     assert (code, out) == (1, "")
     assert err == (
