@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from smidgen.errors import StorageError
-from smidgen.places import at_home, cache_folder, folder_from
+from smidgen.places import at_home, cache_folder, folder_from, is_python_target, split_target
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +76,20 @@ def test_a_tilde_without_a_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(StorageError, match="`~/runs`: this user has no home folder"):
         at_home("~/runs")
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "asked"),
+    [
+        ("net.py", "net.py", ""),
+        ("a/net.py:Net(8)", "a/net.py", "Net(8)"),
+        ("S7.ipynb", "S7.ipynb", ""),
+        ("S7.ipynb:Net@2", "S7.ipynb", "Net@2"),
+        ("smidgen/quick", "smidgen/quick", ""),
+        ("runs:a", "runs:a", ""),
+    ],
+)
+def test_targets_are_split(text: str, file: str, asked: str) -> None:
+    """A word is a file and what is asked of it, or stands for itself."""
+    assert split_target(text) == (file, asked)
+    assert is_python_target(text) == file.endswith((".py", ".ipynb"))

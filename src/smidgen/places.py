@@ -1,6 +1,7 @@
 """Environment variables and platform in, folders out: where smidgen keeps what on a machine."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -54,4 +55,10 @@ def at_home(text: str) -> str:
 
 def is_python_target(text: str) -> bool:
     """Return whether a command's target means a Python file or a notebook."""
-    return text.endswith((".py", ".ipynb")) or ".py:" in text or ".ipynb:" in text
+    return split_target(text)[0].endswith((".py", ".ipynb"))
+
+
+def split_target(text: str) -> tuple[str, str]:
+    """Return a target's file and what is asked of it: `("net.py", "Net(8)")`, or ("last", "")."""
+    parts = re.match(r"(.*?\.(?:py|ipynb)):(.*)\Z", text, re.DOTALL)
+    return (parts[1], parts[2]) if parts else (text, "")

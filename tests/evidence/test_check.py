@@ -1,6 +1,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ from smidgen.network.layers import (
     ReLU,
 )
 from smidgen.network.network import Network
-from smidgen.reading.watched import Watched, WatchedRow
+from smidgen.reading.watched import Watched, WatchedFunction, WatchedRow
 from smidgen.recipes.catalogue import RECIPES
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import Recipe
@@ -276,6 +277,45 @@ def test_a_watched_module_is_counted_by_its_classes() -> None:
     assert (subject.count("batchnorm"), subject.count("gap"), subject.count("linear")) == (1, 1, 0)
     assert subject.notes[0] == "Watched, not read: `sigmoid` at line 3."
     assert not any("Not counted" in note for note in subject.notes)
+
+
+def _seen(*functions: tuple[str, tuple[int, ...], tuple[int, ...]], **more: Any) -> Subject:
+    calls = tuple(WatchedFunction(*each) for each in functions)
+    return subject_of_watched("Net", Watched((), 8, 0, 0, 0, 100, (), "", functions=calls, **more))
+
+
+def test_functions_count_as_the_layers_they_are() -> None:
+    """A pool, a dropout or a norm that is called as a function is one all the same."""
+    subject = _seen(
+        ("adaptive_avg_pool2d", (8, 5, 5), (8, 1, 1)),
+        ("mean", (8, 5, 5), (8,)),
+        ("dropout2d", (8, 5, 5), (8, 5, 5)),
+        ("batch_norm", (8, 5, 5), (8, 5, 5)),
+    )
+
+    assert [subject.count(word) for word in ("gap", "dropout", "batchnorm")] == [2, 1, 1]
+    assert check(subject, Limits(require=("gap", "dropout"))).kept
+
+
+@pytest.mark.parametrize("limits", [Limits(require=("gap",)), Limits(forbid=("gap",))])
+def test_what_cannot_be_told_is_unknown(limits: Limits) -> None:
+    """A sum may be a pool or not: neither kept nor broken, and said so."""
+    checked = check(_seen(("sum", (8, 5, 5), (8,))), limits)
+
+    assert (checked.kept, checked.broken, len(checked.unknown)) == (False, (), 1)
+    assert checked.to_plain()["limits"][0]["kept"] is None
+    assert lines_of(checked)[0].endswith("cannot be told of functions")
+    assert lines_of(checked)[0].startswith("unknown")
+
+
+def test_arithmetic_that_nobody_counts_keeps_no_limit() -> None:
+    """Below the limit without one layer is unknown, above it is broken."""
+    subject = _seen(uncounted=("b (Bilinear)",))
+
+    assert [check(subject, Limits(max_macs=n)).limits[0].kept for n in (100, 99)] == [None, False]
+    assert check(subject, Limits(max_macs=100)).limits[0].text == (
+        "100 multiply-accumulates without b (Bilinear), limit 100: cannot be told"
+    )
 
 
 def test_numbers_that_are_used_and_not_counted_are_told() -> None:

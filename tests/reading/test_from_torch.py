@@ -720,3 +720,34 @@ def test_layer_norm_of_features_is_one_group():
     module = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.LayerNorm(16), nn.Linear(16, 10))
 
     assert from_torch(module).network.layers[2] == GroupNorm(1)
+
+
+def test_lazy_layers_get_their_sizes_from_the_images():
+    """A layer that waits for its first batch is read as what it becomes."""
+    module = nn.Sequential(nn.LazyConv2d(4, 28), nn.Flatten(), nn.LazyLinear(10))
+
+    assert from_torch(module).network.layers == (Conv(4, 28, bias=True), Flatten(), Dense(10))
+
+
+def test_modules_made_in_forward_are_traced_through():
+    """A pool made where it is used does what one made before would do."""
+    module = _made(
+        lambda m, x: m.fc(nn.AvgPool2d(2)(nn.ReLU()(x)).flatten(1)), fc=nn.Linear(196, 10)
+    )
+
+    imported = from_torch(module)
+
+    assert imported.network.layers == (ReLU(), AvgPool(2), Flatten(), Dense(10))
+    assert imported.notes == ()
+    assert [name for name, _ in module.named_children()] == ["fc"]
+
+
+def test_what_is_made_in_forward_and_cannot_be_is_said():
+    """New numbers at every call, and a dropout that never hears of `eval()`, are refused."""
+    learns = _made(lambda m, x: m.fc(nn.Conv2d(1, 1, 1)(x).flatten(1)))
+    drops = _made(lambda m, x: m.fc(nn.Dropout(0.5)(x.flatten(1))))
+
+    with pytest.raises(NetworkError, match="makes a Conv2d with new numbers at every call"):
+        from_torch(learns)
+    with pytest.raises(NetworkError, match=r"`Dropout` made at .* drops in evaluation, too"):
+        from_torch(drops)

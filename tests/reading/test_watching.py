@@ -1,4 +1,5 @@
 import json
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from smidgen.errors import NetworkError
 from smidgen.network.trace import trace
 from smidgen.reading.from_torch import from_torch
 from smidgen.reading.watched import Watched
@@ -172,3 +174,100 @@ def test_account_survives_json():
     watched = watch(_Gated(), obstacle="because")
 
     assert Watched.from_plain(json.loads(json.dumps(watched.to_plain()))) == watched
+
+
+class _Squeezing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(784, 10)
+
+    def forward(self, x):
+        x = torch.squeeze(x.view(x.size(0), -1))
+        return torch.sigmoid(F.log_softmax(self.score(x), dim=1))
+
+
+def test_a_model_that_squeezes_is_watched_with_two_images():
+    """A batch of one that loses its axis is no reason to count nothing."""
+    watched = watch(_Squeezing())
+
+    assert (watched.num_params, watched.num_macs) == (7_850, 7_840)
+    assert watched.rows[0].output_shape == (10,)
+
+
+class _Functions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+def test_functions_outside_of_layers_are_seen():
+    """What a forward pass calls itself is listed with its shapes; what layers call is not."""
+    assert [(f.name, f.input_shape, f.output_shape) for f in watch(_Functions()).functions] == [
+        ("relu", (4, 26, 26), (4, 26, 26)),
+        ("adaptive_avg_pool2d", (4, 26, 26), (4, 1, 1)),
+        ("flatten", (4, 1, 1), (4,)),
+    ]
+
+
+class _Rows(nn.Module):
+    """The image's rows as a sequence, through a layer, to ten scores."""
+
+    def __init__(self, layer: nn.Module, size: int):
+        super().__init__()
+        self.layer, self.score = layer, nn.Linear(size, 10)
+
+    def forward(self, x):
+        found = self.layer(x.squeeze(1))
+        return self.score((found[0] if isinstance(found, tuple) else found)[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "num_macs"),
+    [
+        (nn.LSTM(28, 64, batch_first=True), 64, 28 * 4 * 64 * (28 + 64) + 640),
+        (
+            nn.TransformerEncoderLayer(28, 4, 64, batch_first=True),
+            28,
+            28 * (4 * 28 * 28 + 2 * 28 * 28 + 2 * 28 * 64) + 280,
+        ),
+    ],
+    ids=["lstm", "attention"],
+)
+def test_arithmetic_behind_fast_paths_is_counted(layer: nn.Module, size: int, num_macs: int):
+    """A fused LSTM and the fast path of attention hide nothing from the counter."""
+    assert watch(_Rows(layer, size)).num_macs == num_macs
+
+
+def test_layers_that_nobody_counts_are_named():
+    """A layer with a matrix and no counted arithmetic is told, so that no limit passes over it."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(784, 8))
+    module.append(_Twice())
+    watched = watch(module)
+
+    assert watched.uncounted == ("2.form (Bilinear)",)
+    assert Watched.from_plain(json.loads(json.dumps(watched.to_plain()))) == watched
+
+
+class _Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.form = nn.Bilinear(8, 8, 10)
+
+    def forward(self, x):
+        return self.form(x, x)
+
+
+def test_computed_weights_are_copied_and_counted():
+    """Old `weight_norm` hangs a computed tensor on a layer; its numbers are counted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        conv = nn.utils.weight_norm(nn.Conv2d(1, 4, 3))
+    module = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+    with pytest.raises(NetworkError, match="no counterpart"):
+        from_torch(module)
+    assert watch(module).num_params == 36 + 4 + 4 + 50

@@ -26,6 +26,7 @@ from smidgen.cli.options import (
     limits_from,
     store_at,
 )
+from smidgen.places import split_target
 
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
@@ -105,11 +106,13 @@ def check(
         print(github(checked, target))
     else:
         verdict = "keeps" if checked.kept else "does not keep"
+        if checked.unknown and not checked.broken:
+            verdict = "may keep or break"
         print("\n".join([f"{checked.subject.name} {verdict} its limits", *lines_of(checked)]))
         for note in checked.subject.notes:
             print(f"note    {note}")
     if not checked.kept:
-        raise typer.Exit(3)
+        raise typer.Exit(3 if checked.broken else 1)
 
 
 def _check(
@@ -193,7 +196,7 @@ def junit(found: "Sequence[Checked]") -> str:
             name=_printable(checked.subject.name),
             tests=str(len(checked.limits)),
             failures=str(len(checked.broken)),
-            errors="0",
+            errors=str(len(checked.unknown)),
         )
         for limit in checked.limits:
             name = f"{limit.name} {limit.limit}" if isinstance(limit.limit, str) else limit.name
@@ -201,7 +204,8 @@ def junit(found: "Sequence[Checked]") -> str:
                 suite, "testcase", classname=_printable(checked.subject.name), name=name
             )
             if not limit.kept:
-                failure = ElementTree.SubElement(case, "failure", message=limit.text)
+                kind = "error" if limit.kept is None else "failure"
+                failure = ElementTree.SubElement(case, kind, message=limit.text)
                 failure.text = limit.text
     ElementTree.indent(root)
     declaration = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -210,16 +214,16 @@ def junit(found: "Sequence[Checked]") -> str:
 
 def github(checked: "Checked", target: str) -> str:
     """Return GitHub's workflow commands: an error per broken limit, a line per kept one."""
-    file, python, _ = target.partition(".py:")
-    path = f"{file}.py" if python else target
-    place = f"file={_property(path)}," if path.endswith((".py", ".json")) else ""
+    path, _ = split_target(target)
+    place = f"file={_property(path)}," if path.endswith((".py", ".ipynb", ".json")) else ""
     lines = []
     for limit in checked.limits:
         text = _message(f"{checked.subject.name}: {limit.text}")
         if limit.kept:
             lines.append(f"kept {limit.name}: {text}")
         else:
-            lines.append(f"::error {place}title={_property(limit.name)} not kept::{text}")
+            how = "unknown" if limit.kept is None else "not kept"
+            lines.append(f"::error {place}title={_property(limit.name)} {how}::{text}")
     return "\n".join(lines)
 
 

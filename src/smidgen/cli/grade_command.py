@@ -124,7 +124,7 @@ def grade(
         print(json.dumps([each.to_plain() for each in done]))
     else:
         print(_csv(done) if as_csv else _markdown(done))
-    if not all(each.kept for each in done):
+    if not all(each.kept or _verdict(each) == "?" for each in done):
         raise typer.Exit(3)
 
 
@@ -295,7 +295,8 @@ def _cells(each: "Grade") -> list[str]:
         return [each.submission.name, "", "", "", "", "", "no", "", "", "", each.reason, ""]
     subject = checked.subject
     dead = subject.num_registered != subject.num_params
-    broken = [f"{limit.name}: {limit.text}" for limit in checked.broken]
+    told = (*checked.broken, *checked.unknown)
+    broken = [f"{limit.name}: {limit.text}" for limit in told]
     return [
         each.submission.name,
         subject.name,
@@ -321,13 +322,15 @@ def _brief(each: "Grade") -> str:
     elif not each.checked.limits:
         how = f"reaches {percent(each.mean or 0.0)}"
     else:
-        how = "keeps its limits" if each.kept else "does not keep its limits"
+        verdicts = {"?": "may keep or break its limits", "no": "does not keep its limits"}
+        how = verdicts.get(_verdict(each), "keeps its limits")
     return f"{each.submission.name} {how}"
 
 
 def _verdict(each: "Grade") -> str:
     if not each.kept:
-        return "no"
+        unknown = each.checked is not None and not each.reason and not each.checked.broken
+        return "?" if unknown else "no"
     return "yes" if each.checked is not None and each.checked.limits else ""
 
 

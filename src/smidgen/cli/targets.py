@@ -29,7 +29,7 @@ from smidgen.errors import NetworkError, RecipeError, UnknownNameError
 from smidgen.network.network import Network
 from smidgen.network.review import Remark, review
 from smidgen.network.trace import trace
-from smidgen.places import is_python_target
+from smidgen.places import is_python_target, split_target
 from smidgen.reading.python_file import Limits as FileLimits
 from smidgen.reading.python_file import read_python_file
 from smidgen.reading.watched import Watched
@@ -305,8 +305,8 @@ def shown_name(found: Model, target: str) -> str:
     """Return what a model is called: `net.py:Net(8)` for a Python file, else its own name."""
     if not is_python_target(target):
         return found.name
-    file, _, call = target.partition(".py:")
-    return f"{Path(file).name}.py:{call}" if call else f"{Path(target).name}:{found.name}"
+    file, call = split_target(target)
+    return f"{Path(file).name}:{call or found.name}"
 
 
 def find_run(target: str, store: "RunStore", others: tuple[str, ...]) -> "RunFolder | None":

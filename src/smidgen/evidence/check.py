@@ -5,7 +5,7 @@ Of a folder of submissions each is one row; what is broken costs its own row alo
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,14 +25,14 @@ class Limit:
             `forbid`.
         value: What the model has: a number, a share in [0, 1], or how many such layers run.
         limit: What it may have at most, must have at least, or the kind of layer.
-        kept: Whether it is kept.
+        kept: Whether it is kept; None where that cannot be told.
         text: All of it in one line, with by how much.
     """
 
     name: str
     value: int | float | None
     limit: int | float | str
-    kept: bool
+    kept: bool | None
     text: str
 
     def to_plain(self) -> dict[str, Any]:
@@ -63,12 +63,17 @@ class Checked:
     @property
     def kept(self) -> bool:
         """Whether every limit is kept."""
-        return all(limit.kept for limit in self.limits)
+        return all(limit.kept is True for limit in self.limits)
 
     @property
     def broken(self) -> tuple[Limit, ...]:
         """The limits that are not kept."""
-        return tuple(limit for limit in self.limits if not limit.kept)
+        return tuple(limit for limit in self.limits if limit.kept is False)
+
+    @property
+    def unknown(self) -> tuple[Limit, ...]:
+        """The limits of which nobody can tell whether they are kept."""
+        return tuple(limit for limit in self.limits if limit.kept is None)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the stable machine-readable form, described in docs/grading.md."""
@@ -112,7 +117,7 @@ def _sizes(subject: Subject, limits: Limits) -> Iterator[Limit]:
             text = f" ({subject.num_registered:,} registered)"
         yield _at_most("max_params", subject.num_params, limits.max_params, f"parameters{text}")
     if limits.max_macs is not None:
-        yield _at_most("max_macs", subject.num_macs, limits.max_macs, "multiply-accumulates")
+        yield _macs(subject, limits.max_macs)
     yield from _board(subject, limits)
     if limits.max_epochs is not None:
         if subject.epochs is None:
@@ -137,6 +142,14 @@ def _board(subject: Subject, limits: Limits) -> Iterator[Limit]:
         yield _at_most(name, given, limit, f"bytes of {what} on a Cortex-M0")
 
 
+def _macs(subject: Subject, limit: int) -> Limit:
+    counted = _at_most("max_macs", subject.num_macs, limit, "multiply-accumulates")
+    if not subject.uncounted or not counted.kept:
+        return counted
+    lacking = f"{subject.num_macs:,} multiply-accumulates without {', '.join(subject.uncounted)}"
+    return replace(counted, kept=None, text=f"{lacking}, limit {limit:,}: cannot be told")
+
+
 def _at_most(name: str, given: int, limit: int, what: str) -> Limit:
     left = limit - given
     verdict = f"{left:,} to spare" if left >= 0 else f"{-left:,} too many"
@@ -149,16 +162,16 @@ def _layers(subject: Subject, limits: Limits) -> Iterator[Limit]:
     for word in limits.require:
         count = subject.count(layer_word(word))
         text = f"{_layers_said(word, count)}, at least 1 required"
-        yield Limit("require", count, layer_word(word), count > 0, text)
+        kept = count > 0
+        if not kept and subject.may_have(layer_word(word)):
+            text, kept = f"{text}: cannot be told of functions", None
+        yield Limit("require", count, layer_word(word), kept, text)
     for word in limits.forbid:
         count = subject.count(layer_word(word))
-        yield Limit(
-            "forbid",
-            count,
-            layer_word(word),
-            count == 0,
-            f"{_layers_said(word, count)}, none allowed",
-        )
+        text, kept = f"{_layers_said(word, count)}, none allowed", count == 0
+        if kept and subject.may_have(layer_word(word)):
+            text, kept = f"{text}: cannot be told of functions", None
+        yield Limit("forbid", count, layer_word(word), kept, text)
 
 
 def _layers_said(word: str, count: int) -> str:
@@ -199,9 +212,16 @@ def _missing(count: int) -> str:
 
 
 def lines_of(checked: Checked) -> Sequence[str]:
-    """Return a line per limit, the broken ones first."""
-    ordered = sorted(checked.limits, key=lambda limit: limit.kept)
-    return [f"{'kept  ' if one.kept else 'broken'}  {one.name}: {one.text}" for one in ordered]
+    """Return a line per limit, the broken ones first, then those that cannot be told."""
+    words = {False: "broken ", None: "unknown", True: "kept   "}
+    if not checked.unknown:
+        words = {False: "broken", True: "kept  "}
+    return [
+        f"{word}  {one.name}: {one.text}"
+        for kept, word in words.items()
+        for one in checked.limits
+        if one.kept is kept
+    ]
 
 
 Step = TypeVar("Step")

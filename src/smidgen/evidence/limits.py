@@ -11,7 +11,7 @@ from smidgen.network.layers import LAYERS, Layer, kind_of
 from smidgen.network.network import Network
 from smidgen.network.shapes import MAP, Shape
 from smidgen.network.trace import trace
-from smidgen.reading.watched import Watched
+from smidgen.reading.watched import Watched, WatchedFunction
 from smidgen.recipes.parts import OpenTarget, PositiveInt
 from smidgen.recipes.recipe import Recipe
 from smidgen.values import value
@@ -129,8 +129,20 @@ def layer_word(text: str) -> str:
     return word
 
 
-_TORCH_KINDS = {name.lower(): kind_of(layer) for layer in LAYERS for name in layer.torch_names}
-"""Of a module that was only watched, the classes of its layers are known."""
+def _plain(name: str) -> str:
+    """Return a class or function of torch without its case, underscores and dimensions."""
+    return name.lower().replace("_", "").removesuffix("2d").removesuffix("1d")
+
+
+_TORCH_KINDS = {_plain(name): kind_of(layer) for layer in LAYERS for name in layer.torch_names}
+"""Of a module that was only watched, the classes of its layers and functions are known."""
+
+_PERHAPS = {
+    "global_avg_pool": {"sum", "mean", "nanmean", "einsum", "matmul", "bmm", "logsumexp", "lppool"},
+    "batch_norm": {"var", "std", "varmean", "stdmean", "rsqrt", "instancenorm"},
+    "dropout": {"bernoulli", "rand", "randlike", "alphadropout", "featurealphadropout"},
+}
+"""What a kind of layer can be written with, and other things, too: seeing one tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,8 @@ class Subject:
         notes: What a person should know about these numbers.
         flash_bytes: Flash of the exported network on a Cortex-M0; None where nobody asked.
         ram_bytes: RAM there, stack included.
+        doubtful: Kinds of layers that may run as well, in a form that cannot be told.
+        uncounted: Layers whose arithmetic `num_macs` lacks.
     """
 
     name: str
@@ -160,6 +174,12 @@ class Subject:
     notes: tuple[str, ...] = ()
     flash_bytes: int | None = None
     ram_bytes: int | None = None
+    doubtful: frozenset[str] = frozenset()
+    uncounted: tuple[str, ...] = ()
+
+    def may_have(self, word: str) -> bool:
+        """Return whether layers of a kind may run beside those that are counted."""
+        return not self.doubtful.isdisjoint(LAYER_WORDS[word])
 
     def count(self, word: str) -> int:
         """Return how many layers run of a kind named as in `LAYER_WORDS`."""
@@ -190,11 +210,8 @@ def subject_of_watched(
     name: str, watched: Watched, epochs: int | None = None, notes: tuple[str, ...] = ()
 ) -> Subject:
     """Return what limits are on, of a module that could only be watched."""
-    kinds = Counter(
-        _kind(_TORCH_KINDS[row.kind.lower()], row.output_shape)
-        for row in watched.rows
-        if row.kind.lower() in _TORCH_KINDS
-    )
+    kinds = Counter(_watched_kinds(watched))
+    called = {_plain(function.name) for function in watched.functions if not _is_pool(function)}
     told = [*notes]
     if watched.num_frozen:
         told.append(
@@ -207,7 +224,6 @@ def subject_of_watched(
         )
     told += [
         f"Watched, not read: {watched.obstacle}",
-        "Layers written as functions are not among the kinds that were seen.",
     ]
     return Subject(
         name,
@@ -218,7 +234,29 @@ def subject_of_watched(
         kinds,
         epochs,
         tuple(told),
+        doubtful=frozenset(kind for kind, forms in _PERHAPS.items() if forms & called),
+        uncounted=watched.uncounted,
     )
+
+
+def _watched_kinds(watched: Watched) -> Iterator[str]:
+    """Yield the kinds of the layers and functions that ran, of those that are known."""
+    calls = [(row.kind, row.output_shape) for row in watched.rows]
+    calls += [(function.name, function.output_shape) for function in watched.functions]
+    for name, shape in calls:
+        if _plain(name) in _TORCH_KINDS:
+            yield _kind(_TORCH_KINDS[_plain(name)], shape)
+    for function in watched.functions:
+        if _is_pool(function):
+            yield "global_avg_pool" if function.name == "mean" else "global_max_pool"
+
+
+def _is_pool(function: WatchedFunction) -> bool:
+    """Whether a reduction leaves one value of each channel of a map."""
+    if function.name not in ("mean", "amax") or len(function.input_shape) != MAP:
+        return False
+    channels = function.input_shape[:1]
+    return function.output_shape in (channels, (*channels, 1, 1))
 
 
 def _kind(kind: str, output_shape: Shape) -> str:

@@ -27,6 +27,7 @@ from smidgen.errors import NetworkError
 from smidgen.extras import require
 from smidgen.network.network import Network
 from smidgen.network.trace import trace
+from smidgen.places import split_target
 from smidgen.reading.definitions import PrintedTotal
 from smidgen.reading.watched import Watched
 
@@ -95,10 +96,10 @@ def parse_target(text: str) -> Target:
     Raises:
         NetworkError: It is not `file.py`, `file.py:Name` or `file.py:Name(literals)`.
     """
-    parts = re.match(r"(.*?\.(?:py|ipynb)):(.*)\Z", text, re.DOTALL)
-    if parts is None:
-        return Target(Path(text), "", (), {})
-    path, call = Path(parts[1]), parts[2]
+    file, call = split_target(text)
+    path = Path(file)
+    if file == text:
+        return Target(path, "", (), {})
     which = re.match(r"\s*([A-Za-z_]\w*)@([1-9]\d*)(.*)\Z", call, re.DOTALL)
     number = int(which[2]) if which else 0
     try:
