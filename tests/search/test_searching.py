@@ -15,6 +15,7 @@ from smidgen.errors import InterruptedRunError, InUseError, SearchError
 from smidgen.files import locked
 from smidgen.recipes.distillation import Distillation, Teacher
 from smidgen.recipes.recipe import Recipe
+from smidgen.runs.first_form import first_fingerprint
 from smidgen.runs.store import RunStore
 from smidgen.search import SearchOptions, SearchResult, SearchStatus, search
 from smidgen.training.events import Note
@@ -172,6 +173,22 @@ def test_a_finished_search_is_not_repeated(make_options: Make, stripes: Dataset)
     more = search(stripes, make_options(num_candidates=8))
     assert Actor.made[: len(made)] == made
     assert more.counts.candidates == 8
+
+
+def test_a_search_of_the_first_form_goes_on(
+    make_options: Make, stripes: Dataset, base: Recipe
+) -> None:
+    """A journal that names the base as earlier versions did is that of the same search."""
+    first = search(stripes, make_options())
+    journal, former = first.study / "journal.log", first_fingerprint(base)
+    assert former is not None
+    text = journal.read_text()
+    assert base.fingerprint() in text
+    journal.write_text(text.replace(base.fingerprint(), former))
+    made = list(Actor.made)
+
+    assert found(search(stripes, make_options())) == found(first)
+    assert Actor.made == made
 
 
 def test_runs_that_are_in_the_store_count(

@@ -8,6 +8,7 @@ again. So whatever moment a search is killed at, what it knew is known.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +35,20 @@ class Journal:
         folder: Where it stands, or will stand.
         num_objectives: The loss and what should be small beside it.
         decisive: What a continued search must repeat, as plain data.
+        former: What an earlier version of smidgen wrote for some of it, that means the same.
 
     Raises:
         SearchError: Optuna is missing, the journal is damaged, or it is that of another search.
         StorageError: It cannot be written.
     """
 
-    def __init__(self, folder: Path, num_objectives: int, decisive: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        num_objectives: int,
+        decisive: dict[str, Any],
+        former: Mapping[str, Any] | None = None,
+    ) -> None:
         optuna = import_optuna()
         self._folder = folder
         self._path = folder / JOURNAL_FILE
@@ -60,7 +68,7 @@ class Journal:
                     storage=storage, study_name=_STUDY, directions=["minimize"] * num_objectives
                 )
         self._study = optuna.load_study(storage=storage, study_name=_STUDY)
-        self._check_options(decisive)
+        self._check_options(decisive, former or {})
 
     @property
     def trials(self) -> "list[optuna.trial.FrozenTrial]":
@@ -148,7 +156,7 @@ class Journal:
         if not self._path.exists() or whole != content:
             write_atomically(self._path, whole)
 
-    def _check_options(self, decisive: dict[str, Any]) -> None:
+    def _check_options(self, decisive: dict[str, Any], former: Mapping[str, Any]) -> None:
         known = self._study.user_attrs.get(_OPTIONS)
         if known is None:
             if self.trials:
@@ -156,7 +164,7 @@ class Journal:
             self._set(_OPTIONS, decisive)
             return
         for name in (*decisive, *known):
-            if known.get(name) != decisive.get(name):
+            if known.get(name) not in (decisive.get(name), former.get(name, decisive.get(name))):
                 raise SearchError(
                     f"`{self._folder}` is a search with `{name}` {_show(known.get(name))}, not "
                     f"{_show(decisive.get(name))}. Continue it with its own options, or begin "

@@ -20,6 +20,7 @@ from smidgen.network.layers import Dense, Flatten, GlobalAvgPool
 from smidgen.network.network import Network
 from smidgen.recipes.parts import Budget
 from smidgen.recipes.recipe import About, Recipe
+from smidgen.runs.first_form import first_fingerprint
 from smidgen.runs.record import RunRecord, RunSpec
 from smidgen.runs.store import RunStore
 from smidgen.search.journal import Journal
@@ -290,7 +291,9 @@ class _Searcher:
     ) -> None:
         self._options, self._on_event, self._spec = options, on_event, first.spec
         with_macs = options.max_macs is not None
-        self._journal = Journal(options.study, 3 if with_macs else 2, asked)
+        first_form = first_fingerprint(options.base)
+        former = {"base": first_form} if first_form else {}
+        self._journal = Journal(options.study, 3 if with_macs else 2, asked, former)
         rungs = rungs_of(options.full_epochs, options.num_seeds)
         self._ledger = Ledger(rungs, with_macs, self._journal.candidates())
         self._proposer = Proposer(
