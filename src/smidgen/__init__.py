@@ -4,6 +4,7 @@ Recipe -> plan -> engine -> record -> evidence -> report -> shipped model. The n
 when they are first used, so that importing smidgen costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,10 @@ __all__ = [  # noqa: RUF022 - in the order of the pipeline
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
@@ -105,3 +110,9 @@ def _version() -> str:
         return version("smidgen")
     except PackageNotFoundError:  # a source tree that was never installed
         return "unknown"
+
+
+if "IPython" in sys.modules:  # values then show as drawings and tables in notebooks
+    _shell = sys.modules["IPython"].get_ipython()
+    if _shell is not None:
+        import_module("smidgen.report.jupyter").register(_shell)
