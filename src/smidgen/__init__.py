@@ -99,10 +99,6 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"smidgen.{_HOMES[name]}"), name)
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 

@@ -136,13 +136,8 @@ def register(shell: Any) -> None:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in heads)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in rows
-    )
+    head = _row("th", heads)
+    body = "".join(_row("td", row) for row in rows)
     return f"<table style='{_STYLE}'><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from smidgen.choices import Keep
@@ -115,25 +116,30 @@ def _place(store: RunStore, name: str, incoming: Path) -> RunFolder:
 def _read(content: bytes) -> dict[str, dict[str, bytes]]:
     """Return each folder's files by name, nothing of which is on disk yet."""
     runs: dict[str, dict[str, bytes]] = {}
-    left = MOST_BYTES
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-            for entry in tar:
-                left -= entry.size
-                if left < 0:
-                    raise RunError(f"A parcel of runs unpacks to over {MOST_BYTES:,} bytes.")
-                if entry.isdir():
-                    continue
-                run, name = _names(entry)
-                opened = tar.extractfile(entry)
-                assert opened is not None
-                runs.setdefault(run, {})[name] = opened.read()
+            for run, name, held in _entries(tar):
+                runs.setdefault(run, {})[name] = held
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise RunError(f"A parcel of runs is damaged: {error}. Send it again.") from error
     for run, files in runs.items():
         if RECORD_FILE not in files:
             raise RunError(f"A parcel holds `{run}` without its record. Send it again.")
     return runs
+
+
+def _entries(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (run, file, content); refuse more than any run can hold."""
+    left = MOST_BYTES
+    for entry in tar:
+        left -= entry.size
+        if left < 0:
+            raise RunError(f"A parcel of runs unpacks to over {MOST_BYTES:,} bytes.")
+        if not entry.isdir():
+            run, name = _names(entry)
+            opened = tar.extractfile(entry)
+            assert opened is not None
+            yield run, name, opened.read()
 
 
 def _names(entry: tarfile.TarInfo) -> tuple[str, str]:

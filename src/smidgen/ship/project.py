@@ -304,54 +304,53 @@ def _cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
+_NOTEBOOK_CELLS = (
+    """import os
+import sys
+
+if os.path.basename(os.getcwd()) == "notebooks":
+    os.chdir("..")
+sys.path.insert(0, os.getcwd())
+
+from matplotlib import pyplot as plt
+
+import data
+import model_@N@ as step
+import train""",
+    """net = step.Net()
+print(net)
+print(f"{sum(p.numel() for p in net.parameters()):,} parameters")""",
+    """images, labels, *_ = data.load("data")
+changed = train.prepare(images[:16], step.SETTINGS, training=True)
+figure, rows = plt.subplots(2, 16, figsize=(16, 2.4))
+for i in range(16):
+    for axes, picture in zip(rows[:, i], (images[i, 0], changed[i, 0])):
+        axes.imshow(picture, cmap="gray")
+        axes.axis("off")
+    rows[0, i].set_title(int(labels[i]))""",
+    """log = train.train("@N@", seed=1)""",
+    """epochs = [row["epoch"] for row in log]
+plt.plot(epochs, [row["train"] for row in log], label="train (running)")
+plt.plot(epochs, [row["test"] for row in log], label="test")
+plt.xlabel("epoch")
+plt.ylabel("accuracy, %")
+plt.legend()""",
+)
+"""The code of a step's notebook; @N@ is its number."""
+
+
 def _notebook(number: str, rung: Rung) -> str:
     recipe = rung.recipe
     totals = trace(recipe.network).totals
     about = [
         f"# Step {number}: {recipe.name}",
-        "",
         f"**Target.** {recipe.about.target or 'Yours to say.'}",
-        "",
         f"**Result.** {_result(rung) or 'Run the cells below.'}",
-        "",
         f"**Analysis.** {recipe.about.analysis or 'Yours to write.'}",
-        "",
         f"{totals.num_params:,} parameters, receptive field {totals.receptive_field} pixels.",
     ]
-    cells = [
-        _cell_of("markdown", "\n".join(about)),
-        _cell_of(
-            "code",
-            "import os\nimport sys\n\n"
-            'if os.path.basename(os.getcwd()) == "notebooks":\n    os.chdir("..")\n'
-            "sys.path.insert(0, os.getcwd())\n\n"
-            "from matplotlib import pyplot as plt\n\n"
-            f"import data\nimport model_{number} as step\nimport train",
-        ),
-        _cell_of(
-            "code",
-            "net = step.Net()\nprint(net)\n"
-            'print(f"{sum(p.numel() for p in net.parameters()):,} parameters")',
-        ),
-        _cell_of(
-            "code",
-            'images, labels, *_ = data.load("data")\n'
-            "changed = train.prepare(images[:16], step.SETTINGS, training=True)\n"
-            "figure, rows = plt.subplots(2, 16, figsize=(16, 2.4))\n"
-            "for i in range(16):\n"
-            "    for axes, picture in zip(rows[:, i], (images[i, 0], changed[i, 0])):\n"
-            '        axes.imshow(picture, cmap="gray")\n        axes.axis("off")\n'
-            "    rows[0, i].set_title(int(labels[i]))",
-        ),
-        _cell_of("code", f'log = train.train("{number}", seed=1)'),
-        _cell_of(
-            "code",
-            'epochs = [row["epoch"] for row in log]\n'
-            'plt.plot(epochs, [row["train"] for row in log], label="train (running)")\n'
-            'plt.plot(epochs, [row["test"] for row in log], label="test")\n'
-            'plt.xlabel("epoch")\nplt.ylabel("accuracy, %")\nplt.legend()',
-        ),
-    ]
+    cells = [_cell_of("markdown", "\n\n".join(about))]
+    cells += [_cell_of("code", text.replace("@N@", number)) for text in _NOTEBOOK_CELLS]
     book = {
         "cells": cells,
         "metadata": {"language_info": {"name": "python"}},

@@ -130,11 +130,7 @@ class Cluster:
             try:
                 self._fill(remote, images, source, should_stop)
                 while self._tasks and not should_stop():
-                    ready, _ = ray.wait(
-                        [task.answers for task in self._tasks], timeout=_POLL_SECONDS
-                    )
-                    for task in [t for t in self._tasks if t.answers in ready]:
-                        yield from self._hear(ray, task, on_event)
+                    yield from self._hear_all(ray, on_event)
                     self._fill(remote, images, source, should_stop)
             finally:
                 self._end(ray)
@@ -175,6 +171,12 @@ class Cluster:
                 continue
             jobs.append(job)
         return jobs
+
+    def _hear_all(self, ray: Any, on_event: Callable[[RunEvent], None]) -> Iterator[Outcome]:
+        """Wait a moment for what nodes say, and yield the runs that ended."""
+        ready, _ = ray.wait([task.answers for task in self._tasks], timeout=_POLL_SECONDS)
+        for task in [t for t in self._tasks if t.answers in ready]:
+            yield from self._hear(ray, task, on_event)
 
     def _hear(
         self, ray: Any, task: _Task, on_event: Callable[[RunEvent], None]
