@@ -29,7 +29,7 @@ _NEXT = {
 def export(
     run: RunName,
     to: Annotated[
-        Literal["c", "arduino", "onnx", "js", "wasm", "python"],
+        Literal["c", "arduino", "onnx", "js", "wasm", "python", "project"],
         typer.Option("--to", help="For which machine or language."),
     ] = "c",
     output: Annotated[
@@ -58,6 +58,9 @@ def export(
 ) -> None:
     """Print a finished run as C, Arduino library, ONNX, JavaScript, WebAssembly or Python.
 
+    `--to project` takes a recipe or a ladder instead and writes a plain PyTorch project of it:
+    models, training, tests, notebooks, and a table of steps, without smidgen.
+
     All of them compute the same integers. Exits with 3 where a budget is not kept.
 
     For example:
@@ -65,6 +68,8 @@ def export(
         smidgen export last --to c --max-flash 2048 --max-ram 2048
 
         smidgen export last --to js -o site/ --check
+
+        smidgen export assignment7 --to project -o my-project
     """
     import json
 
@@ -72,6 +77,9 @@ def export(
     from smidgen.ship.artifacts import prepare, print_as
     from smidgen.training.use import find_trained
 
+    if to == "project":
+        _write_project(run, output)
+        return
     folder = find_trained(store_at(runs_dir), run, lambda text: print(text, file=sys.stderr))
     prepared = prepare(folder, name=name, calibrate=calibrate, data_dir=data_dir)
     made = print_as(prepared, to, floats=floats, fast=fast)
@@ -86,6 +94,41 @@ def export(
     if check:
         _check(prepared, fast)
     keep(made.manifest["cortex_m0"], max_flash, max_ram)
+
+
+def _write_project(target: str, output: Path | None) -> None:
+    """Write a recipe, a ladder or somebody's own model as a plain project; never over files."""
+    from smidgen.cli.targets import trainable
+    from smidgen.errors import ReportError
+    from smidgen.extras import is_installed
+    from smidgen.files import write_atomically
+    from smidgen.recipes.catalogue import LADDERS
+    from smidgen.recipes.ladder import Rung, read_ladder
+    from smidgen.ship.project import project_files
+
+    if output is None:
+        raise typer.BadParameter("name the project's folder, as -o my-project.", param_hint="'-o'")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise ReportError(f"`{output}` is there and not empty. Choose another folder.")
+    is_ladder = target in LADDERS or _is_ladder_file(target)
+    rungs = read_ladder(target) if is_ladder else (Rung(trainable(target, None, None).recipe),)
+    made = {name: text.encode() for name, text in project_files(rungs, target).items()}
+    if is_installed("xlsxwriter"):
+        from smidgen.report.spreadsheet import workbook
+
+        for number, rung in enumerate(rungs, 1):
+            sheet = workbook(rung.recipe.network, rung.recipe.name)
+            made[f"RF Calculations {number}.xlsx"] = sheet
+    for name, content in made.items():
+        write_atomically(output / name, content)
+    print(f"{len(rungs)} steps, {len(made)} files in {output}.")
+    print(f"Next: cd {output} && pip install -r requirements.txt && python train.py && pytest")
+
+
+def _is_ladder_file(target: str) -> bool:
+    """Whether a JSON file holds a list of steps, not one recipe."""
+    path = Path(target)
+    return path.suffix == ".json" and path.is_file() and path.read_bytes().lstrip()[:1] == b"["
 
 
 def _summary(prepared: "Prepared", made: "Exported", target: Path, to: str) -> str:
