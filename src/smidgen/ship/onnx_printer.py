@@ -1,7 +1,7 @@
 """A network as ONNX: in floats, and its integers kept in float32, where they are exact.
 
 Both are written by `onnx.helper` alone, with operators that every runtime has. There is no
-QuantizeLinear: the stock route through it loses these networks (`docs/shipping.md`).
+QuantizeLinear: it rounds half to even and scales in floats, so no two runtimes need agree.
 """
 
 from collections.abc import Sequence
