@@ -21,9 +21,11 @@ from smidgen.engines.native.build import (
     CompileOptions,
     build_library,
     cached,
+    carry_library,
     check_space,
     compile_library,
     load_library,
+    place_library,
 )
 from smidgen.engines.native.toolchain import Compiler, find_compiler
 from smidgen.errors import CompilerError, StorageError, StorageWarning
@@ -831,6 +833,41 @@ def test_folder_that_others_may_write_is_not_used(
     assert answer(elsewhere) == 42
     assert len(caplog.messages) == 1
     assert "Others may write to" in caplog.messages[0]
+
+
+def test_library_travels_to_a_machine_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent is loaded before any compiler is asked; other programs still need one."""
+    real_compiler()
+    carried = carry_library(SOURCE, 1)
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(module, "find_compilers", lambda name: iter(()))
+    options = CompileOptions(lanes=1)
+    with pytest.raises(CompilerError):
+        build_library(SOURCE, SYMBOLS, options)
+
+    place_library(carried)
+    library = build_library(SOURCE, SYMBOLS, options)
+
+    assert library.answer() == 42
+    assert getattr(library, module.BUILD) == {
+        "compiler": carried.compiler,
+        "sha256": carried.sha256,
+    }
+    with pytest.raises(CompilerError):
+        build_library(SOURCE + "\n", SYMBOLS, options)
+
+
+def test_library_that_arrives_damaged_is_refused(cache: Path) -> None:
+    """Neither other bytes nor lanes that the processor lacks are placed."""
+    real_compiler()
+    carried = carry_library(SOURCE, 1)
+
+    with pytest.raises(CompilerError, match="arrived damaged"):
+        place_library(replace(carried, content=carried.content[:-1]))
+    with pytest.raises(CompilerError, match="`lanes` must be"):
+        place_library(replace(carried, lanes=3))
 
 
 def real_compiler() -> Compiler:

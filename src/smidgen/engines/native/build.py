@@ -37,9 +37,11 @@ from smidgen.engines.native.job import job_header
 from smidgen.engines.native.toolchain import (
     ADVICE,
     Compiler,
+    checked_features,
     describe_failure,
     find_compiler,
     find_compilers,
+    lanes_of_host,
     library_command,
     processor_features,
     run,
@@ -56,6 +58,7 @@ _KEY_VERSION = 2
 _SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 _MAGIC = (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe") if sys.platform == "darwin" else (b"\x7fELF",)
 _LOCK_SUFFIX = ".lock"
+_FROM_SUFFIX = ".from"
 _DEFAULT_MEGABYTES = 1024.0
 _IN_USE_SECONDS = 600.0
 """Between finding an entry and loading it lies far less."""
@@ -120,6 +123,8 @@ def build_library(
         CompilerError: No compiler, or none whose library can be loaded.
         StorageError: No folder can be written at all.
     """
+    if options.compiler is None and (placed := _placed(source, options.lanes)) is not None:
+        return placed
     failures: list[CompilerError] = []
     for compiler in find_compilers(options.compiler):
         if options.compiler is None and compiler in _given_up:
@@ -147,6 +152,77 @@ def compile_library(source: str, options: CompileOptions = DEFAULT_OPTIONS) -> P
         StorageError: No folder can be written at all.
     """
     return _compiled(source, find_compiler(options.compiler), options)
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedLibrary:
+    """A compiled library on its way to machines that need no compiler then.
+
+    Args:
+        key: Stands for the source, the headers, the lanes and the system that it was made for.
+        content: Its bytes.
+        sha256: Their digest.
+        lanes: Images side by side.
+        compiler: Who made it, as a run's record says it.
+    """
+
+    key: str
+    content: bytes
+    sha256: str
+    lanes: int
+    compiler: str
+
+
+def carry_library(source: str, lanes: int) -> CarriedLibrary:
+    """Compile a program for machines with so many lanes, or find it, to be sent to them.
+
+    Raises:
+        CompilerError: No compiler, or it failed.
+        StorageError: No folder can be written at all.
+    """
+    options = CompileOptions(lanes=lanes)
+    compiler = find_compiler()
+    content = _compiled(source, compiler, options).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    who = f"{compiler.kind}, {compiler.version}"
+    return CarriedLibrary(_carried_key(source, lanes), content, digest, lanes, who)
+
+
+def place_library(carried: CarriedLibrary) -> Path:
+    """Put a library that was sent here where `build_library` finds it before any compiler.
+
+    Raises:
+        CompilerError: Its bytes are not those that were sent, or this processor lacks its lanes.
+        StorageError: The cache cannot be written, or others may write there.
+    """
+    checked_features(carried.lanes)
+    if hashlib.sha256(carried.content).hexdigest() != carried.sha256:
+        raise CompilerError("The compiled library arrived damaged. Send it again.")
+    folder = _own_folder()
+    entry = folder / f"{carried.key}.{carried.sha256}{_SUFFIX}"
+    with storage_errors(folder):
+        write_atomically(entry.with_suffix(_FROM_SUFFIX), carried.compiler.encode())
+        write_atomically(entry, carried.content)
+    return entry
+
+
+def _placed(source: str, lanes: int | None) -> ctypes.CDLL | None:
+    """Return a library that was sent here for this very program, loaded, or None."""
+    lanes = lanes_of_host() if lanes is None else lanes
+    with contextlib.suppress(OSError, CompilerError):
+        checked_features(lanes)
+        if path := _verified(_own_folder(), _carried_key(source, lanes)):
+            who = path.with_suffix(_FROM_SUFFIX)
+            told = who.read_text(encoding="utf-8") if who.is_file() else "unknown"
+            library = load_library(path)
+            setattr(library, BUILD, {"compiler": told, "sha256": path.name.split(".")[1]})
+            return library
+    return None
+
+
+def _carried_key(source: str, lanes: int) -> str:
+    parts = ["carried", _KEY_VERSION, headers(), source, lanes, sys.platform, platform.machine()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def load_library(path: Path) -> ctypes.CDLL:
@@ -277,7 +353,7 @@ def cached(key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
         StorageError: Neither the cache nor the system's temporary folder can be written.
     """
     try:
-        return _cached(cache_folder().absolute() / "native", key, suffix, build)
+        return _cached(_own_folder(), key, suffix, build)
     except OSError as error:
         _warn(str(error))
     with storage_errors(Path(os.environ.get("TMPDIR", "/tmp"))):
@@ -292,17 +368,27 @@ def _warn(what: str) -> None:
 
 def _cached(folder: Path, key: str, suffix: str, build: Callable[[Path], Path]) -> Path:
     with storage_errors(folder):
-        if not folder.is_dir():
-            make_folder(folder)
-            folder.chmod(0o755)  # whatever the umask would let others do
-    _check_hands(folder)
-    with storage_errors(folder):
         if entry := _verified(folder, key):
             return entry
         lock = folder / f".{key}{_LOCK_SUFFIX}"
         with locked(lock, remove=True):
             lock.touch()  # a dead process may have left it long ago, and nobody shall sweep it now
             return _verified(folder, key) or _build(folder, key, suffix, build)
+
+
+def _own_folder() -> Path:
+    """Return the cache's folder, made if there is none.
+
+    Raises:
+        StorageError: It cannot be made, or others may write to it.
+    """
+    folder = cache_folder().absolute() / "native"
+    with storage_errors(folder):
+        if not folder.is_dir():
+            make_folder(folder)
+            folder.chmod(0o755)  # whatever the umask would let others do
+    _check_hands(folder)
+    return folder
 
 
 def _check_hands(folder: Path) -> None:
