@@ -1,14 +1,12 @@
 import json
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smidgen.data import Dataset
-from smidgen.evidence import ablation as evidence_ablate
 from smidgen.recipes.recipe import Recipe
 from smidgen.runs.store import RunFolder
 from smidgen.work.inline import Inline
@@ -146,8 +144,7 @@ def test_divergence_is_told_once(
                 return Outcome(job.spec, None, reason, diverged=True)
             return super()._make(job, lambda event: None)
 
-    options = partial(evidence_ablate.AblateOptions, place=Stage)
-    monkeypatch.setattr(evidence_ablate, "AblateOptions", options)
+    monkeypatch.setattr("smidgen.cli.ablate_command.place_of", lambda on, runs_dir: Stage)
     base = ("ablate", tiny_file, "--engine", "torch", "--seeds", "2", "--workers", "1")
 
     found = shell(*base, "--set", "bad: optimizer.lr=1e30")

@@ -14,17 +14,19 @@ Shell = Callable[..., Any]
 
 
 def test_recipes_lists_the_catalogue(shell: Shell) -> None:
-    """Every recipe has its line with parameters, MACs, field, epochs and claim."""
+    """Every recipe has its line with its size, its claim and what we proved of it."""
     found = shell("recipes")
     lines = found.out.splitlines()
 
     assert found.code == 0
-    assert lines[0].split() == ["recipe", "params", "MACs", "RF", "epochs", "claim", "%"]
+    assert lines[0].split() == [
+        *("recipe", "params", "MACs", "RF", "epochs", "claim", "%", "proven", "%", "interval")
+    ]
     assert [line.split()[0] for line in lines[2:]] == list(RECIPES)
     row = next(line for line in lines if line.startswith("era-s7/6 "))
-    assert row.split() == ["era-s7/6", "6,596", "522,224", "28", "15", "99.34"]
+    assert row.split() == ["era-s7/6", "6,596", "522,224", "28", "15", "99.34", "-", "-"]
     row = next(line for line in lines if line.startswith("smidgen/quick "))
-    assert row.split()[-1] == "-"
+    assert row.split()[5:] == ["-", "99.45", "99.43-99.47"]
 
 
 def test_recipes_for_machines(shell: Shell) -> None:
@@ -40,7 +42,11 @@ def test_recipes_for_machines(shell: Shell) -> None:
         "receptive_field": 28,
         "epochs": 15,
         "claimed_percent": 99.34,
+        **dict.fromkeys(("proven", "low", "high", "seeds")),
     }
+    quick = next(row for row in rows if row["name"] == "smidgen/quick")
+    assert quick["seeds"] == 20
+    assert quick["low"] < quick["proven"] < quick["high"]
     assert all(row["summary"] for row in rows)
 
 

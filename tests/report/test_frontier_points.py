@@ -11,7 +11,7 @@ from smidgen.runs.store import RunFolder, RunStore
 MakeRun = Callable[..., RunFolder]
 
 
-def test_newcomer_sees_the_published_proofs_and_every_claim(tmp_path: Path) -> None:
+def test_newcomer_sees_thepublished_proofs_and_every_claim(tmp_path: Path) -> None:
     """An empty store is no empty plot: what is in the catalogue is there, counted by our rule."""
     points = {point.name: point for point in frontier_points(RunStore(tmp_path))}
 

@@ -16,10 +16,13 @@ from smidgen.cli.options import (
     DataDir,
     Device,
     EngineOption,
+    FitOption,
+    InvertOption,
     Like,
     On,
     RunsDir,
     Workers,
+    load_named,
     place_of,
     store_at,
 )
@@ -86,6 +89,8 @@ def ablate(
         Path | None, typer.Option("--md", metavar="FILE", help="Write the table as Markdown, too.")
     ] = None,
     data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
     runs_dir: RunsDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,9 +110,7 @@ def ablate(
 
         smidgen ablate smidgen/quick --network wide.json --seeds 20 --md wide.md
     """
-    from smidgen.cli.live import data_progress
     from smidgen.cli.targets import read_variants, trainable
-    from smidgen.data import load_dataset
     from smidgen.errors import RunError
     from smidgen.evidence.ablation import AblateOptions, check_variants, planned_comparisons
     from smidgen.evidence.ablation import ablate as run_variants
@@ -125,8 +128,7 @@ def ablate(
     variants = read_variants(base, source, *given, runs_dir)
     check_variants(base, variants)
     _warn_of_few(seeds, planned_comparisons(base, variants))
-    with data_progress("bytes") as progress:
-        dataset = load_dataset(base.dataset, data_dir, progress=progress)
+    dataset = load_named(base.dataset, data_dir, invert, fit)
     options = AblateOptions(engine, device, workers, source, place)
     store = store_at(runs_dir)
     with _display(workers, base, variants) as on_event:

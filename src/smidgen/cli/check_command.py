@@ -12,7 +12,9 @@ import typer
 from smidgen.cli.options import (
     BudgetFile,
     DataDir,
+    FitOption,
     Forbid,
+    InvertOption,
     Like,
     MaxEpochs,
     MaxFlash,
@@ -30,6 +32,7 @@ from smidgen.places import split_target
 
 if TYPE_CHECKING:
     from smidgen.cli.targets import Model
+    from smidgen.data.images import Reading
     from smidgen.evidence.check import Checked
     from smidgen.evidence.limits import Limits, Subject
     from smidgen.recipes.recipe import Recipe
@@ -65,6 +68,8 @@ def check(
     ] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
     runs_dir: RunsDir = None,
 ) -> None:
     """Hold a model against limits: exit code 0 if all are kept, 3 if not, 1 for an error.
@@ -97,7 +102,9 @@ def check(
         require=require,
         forbid=forbid,
     )
-    checked = _check(target, limits, like, prove, data_dir, runs_dir)
+    checked = _check(
+        target, limits, like, prove, data_dir, {"invert": invert, "fit": fit}, runs_dir
+    )
     if as_json or output == "json":
         print(json.dumps(checked.to_plain()))
     elif output == "junit":
@@ -121,6 +128,7 @@ def _check(
     like: str | None,
     num_seeds: int | None,
     data_dir: Path | None,
+    reading: "Reading",
     runs_dir: Path | None,
 ) -> "Checked":
     from smidgen.cli.measuring import proof_for, proof_of_run
@@ -166,6 +174,7 @@ def _check(
             num_seeds,
             store_at(runs_dir),
             data_dir,
+            reading=reading,
         )
     return hold(subject, limits, proof)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smidgen.data.images import Reading
     from smidgen.errors import SmidgenError
     from smidgen.evidence.proof import Proof
     from smidgen.recipes.recipe import Recipe
@@ -20,6 +21,7 @@ def proof_for(
     num_seeds: int | None,
     store: "RunStore",
     data_dir: Path | None,
+    reading: "Reading | None" = None,
 ) -> "Proof | None":
     """Return what the runs of a recipe under the protocol final say.
 
@@ -31,6 +33,7 @@ def proof_for(
         num_seeds: Train seeds 1 to so many, where they are not there; None to train nothing.
         store: Where runs are.
         data_dir: Where the images are.
+        reading: How images of a folder are read, if it was said.
 
     Returns:
         None if there are no runs of this network and none were asked for.
@@ -53,7 +56,9 @@ def proof_for(
         _check_whole(runs)
         return proof_of(runs, target, stay_epochs)
     wanted = [(recipe, source)]
-    (result,) = train_seeds(wanted, target, stay_epochs, num_seeds, store, data_dir)
+    (result,) = train_seeds(
+        wanted, target, stay_epochs, num_seeds, store, data_dir, reading=reading
+    )
     if isinstance(result, SmidgenError):
         raise result
     return result
@@ -128,6 +133,7 @@ def train_seeds(
     data_dir: Path | None,
     on_proof: "Callable[[int, Proof | SmidgenError], None]" = lambda number, result: None,
     place: "Place | None" = None,
+    reading: "Reading | None" = None,
 ) -> "list[Proof | SmidgenError]":
     """Train what is missing of seeds 1 to `num_seeds` of several recipes, all in one queue.
 
@@ -140,6 +146,7 @@ def train_seeds(
         data_dir: Where the images are.
         on_proof: Called with the number of each recipe when its runs have ended.
         place: Where runs are made; None for processes of this machine.
+        reading: As for `proof_for`.
 
     Returns:
         For each recipe its proof, or why there is none: an error, or a seed that gave no run.
@@ -151,7 +158,7 @@ def train_seeds(
     from smidgen.work.local import Local
 
     names = dict.fromkeys(recipe.dataset for recipe, _ in wanted)
-    datasets = {name: load_named(name, data_dir) for name in names}
+    datasets = {name: load_named(name, data_dir, **(reading or {})) for name in names}
     claims = [
         # a limit that is broken is for the check to say; it must not stop the training
         Claim(recipe.replace(budget=Budget()), datasets[recipe.dataset], seeds, source)

@@ -103,7 +103,7 @@ def prove(
     if opens:
         from smidgen.cli.report_command import write_proof_page
 
-        write_proof_page(proof, store, Wanted(data_dir, target=share))
+        write_proof_page(proof, store, Wanted(data_dir, target=share, stay=stay))
     elif not as_json:
         print(f"\n{page_command(proof, store, runs_dir, target)}")
     if proof.failures:

@@ -33,12 +33,14 @@ class Wanted:
         protocol: Of which runs to take for a recipe's name.
         image: The image of a run to follow through its network, if one was named.
         target: An accuracy to reach, a share, if one was named.
+        stay: How many last epochs must be there, if it was said.
     """
 
     data_dir: Path | None = None
     protocol: "Protocol" = "final"
     image: int | None = None
     target: float | None = None
+    stay: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,10 @@ def report(
     target: Annotated[
         float | None,
         typer.Option(metavar="PERCENT", help="Accuracy to reach, of a run, a recipe, `frontier`."),
+    ] = None,
+    stay: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a recipe: so many last epochs at the target mean it stays."),
     ] = None,
     protocol: RunsProtocol = "final",
     png: Annotated[
@@ -131,7 +137,7 @@ def report(
 
     store = store_at(runs_dir)
     if site is not None:
-        _only_site(targets, output, image, target, png, text)
+        _only_site(targets, output, image, target, stay, png, text)
         _make_site(store, site, data_dir, opens)
         return
     check_targets(targets or [])
@@ -145,7 +151,7 @@ def report(
     if image is not None:
         require("An image's way through a network needs", "torch")
     share = None if target is None else share_of(target, "--target")
-    found = find_reported(targets or [], store, Wanted(data_dir, protocol, image, share))
+    found = find_reported(targets or [], store, Wanted(data_dir, protocol, image, share, stay))
     if png is not None:
         _write_png(found, *png)
     if text is not None:
@@ -275,7 +281,7 @@ def find_reported(targets: Sequence[str], store: "RunStore", wanted: Wanted) -> 
     from smidgen.recipes.catalogue import LADDERS
 
     if len(targets) == 2:
-        _refuse("two recipes", target=wanted.target, image=wanted.image)
+        _refuse("two recipes", target=wanted.target, image=wanted.image, stay=wanted.stay)
         a, b = targets
         sides = (
             find_runs(a, store, wanted.protocol),
@@ -284,13 +290,14 @@ def find_reported(targets: Sequence[str], store: "RunStore", wanted: Wanted) -> 
         return _comparison((a, b), sides, wanted)
     (target,) = targets
     if target == FRONTIER:
-        _refuse("the frontier", image=wanted.image)
+        _refuse("the frontier", image=wanted.image, stay=wanted.stay)
         return _frontier(store, wanted)
     if target in LADDERS or holds_ladder(target):
-        _refuse("a ladder", target=wanted.target, image=wanted.image)
+        _refuse("a ladder", target=wanted.target, image=wanted.image, stay=wanted.stay)
         return _ladder(target, store)
     folder = find_run(target, store, (FRONTIER,))
     if folder is not None:
+        _refuse("one run", stay=wanted.stay)
         return run_reported(folder, wanted)
     _refuse("several runs", image=wanted.image)
     return proof_reported(target, find_runs(target, store, wanted.protocol), wanted)
@@ -326,10 +333,11 @@ def run_reported(folder: "RunFolder", wanted: Wanted) -> Reported:
 
 def proof_reported(name: str, runs: "list[RunFolder]", wanted: Wanted) -> Reported:
     """Return what can be shown of runs that differ only in the seed; raises as `proof_of`."""
+    from smidgen.evidence.proof import STAY_EPOCHS
     from smidgen.report.pictures import ImageSource, pictures_of
     from smidgen.report.proof_page import make_proof_page, proof_plots, tell_proof
 
-    story = tell_proof(runs, wanted.target)
+    story = tell_proof(runs, wanted.target, wanted.stay or STAY_EPOCHS)
     return Reported(
         name,
         lambda: make_proof_page(story, pictures_of(runs[0].record(), ImageSource(wanted.data_dir))),

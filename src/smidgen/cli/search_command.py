@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smidgen.cli.options import AsJson, DataDir, EngineOption, On, Setting, Workers, place_of
+from smidgen.cli.options import (
+    AsJson,
+    DataDir,
+    EngineOption,
+    FitOption,
+    InvertOption,
+    On,
+    Setting,
+    Workers,
+    load_named,
+    place_of,
+)
 from smidgen.cli.tables import table
 from smidgen.evidence.wording import percent
 
@@ -47,6 +58,8 @@ def search(
         Path | None, typer.Option(help="Folder of the search (else ./search-PARAMETERS).")
     ] = None,
     data_dir: DataDir = None,
+    invert: InvertOption = "auto",
+    fit: FitOption = "resize",
     runs_dir: Annotated[
         Path | None, typer.Option("--runs-dir", help="Folder of runs (else runs in the study).")
     ] = None,
@@ -65,9 +78,8 @@ def search(
 
         smidgen search --max-params 9000 --start smidgen/quick --max-macs 200000
     """
-    from smidgen.cli.live import SearchBoard, data_progress, shown
+    from smidgen.cli.live import SearchBoard, shown
     from smidgen.cli.targets import trainable, with_settings
-    from smidgen.data import load_dataset
     from smidgen.runs.store import RunStore
     from smidgen.search import SearchOptions
     from smidgen.search import search as run_search
@@ -97,8 +109,7 @@ def search(
         seed=search_seed,
         place=place_of(on, runs_dir),
     )
-    with data_progress("bytes") as progress:
-        dataset = load_dataset(base.dataset, data_dir, progress=progress)
+    dataset = load_named(base.dataset, data_dir, invert, fit)
     store = RunStore(runs_dir) if runs_dir else None
     with shown(SearchBoard(options)) as on_event:
         result = run_search(dataset, options, on_event, store)
