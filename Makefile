@@ -23,7 +23,7 @@ train: $(BIN)/.ready ## Set up, train the default recipe on MNIST, show the resu
 # Tests that share an expensive fixture are marked as a group, which one process runs.
 test: $(BIN)/.ready-dev ## Set up, run every check and the fast tests
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check
-	@$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup
+	@$(BIN)/pytest -q -n auto --maxprocesses 2 --dist loadgroup
 
 check: $(BIN)/.ready-dev ## Format, lint, import order and types only
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check
