@@ -50,6 +50,9 @@ ProtocolOption = Annotated[
 RunsProtocol = Annotated[
     Protocol, typer.Option("--protocol", help="Of which runs to take for a recipe's name.")
 ]
+LanesOption = Annotated[
+    int | None, typer.Option(help="Images side by side in the native engine: 16, 8, 4 or 1.")
+]
 EngineOption = Annotated[EngineChoice, typer.Option("--engine", help="What does the arithmetic.")]
 Device = Annotated[str, typer.Option(help="A torch device, such as cpu or cuda.")]
 Workers = Annotated[

@@ -14,6 +14,7 @@ from smidgen.cli.options import (
     EngineOption,
     FitOption,
     InvertOption,
+    LanesOption,
     Like,
     On,
     ProtocolOption,
@@ -51,6 +52,7 @@ def prove(
     ] = 5,
     protocol: ProtocolOption = "final",
     engine: EngineOption = "auto",
+    lanes: LanesOption = None,
     device: Device = "cpu",
     workers: Workers = None,
     on: On = "local",
@@ -92,7 +94,9 @@ def prove(
     wanted = trainable(recipe_name, settings, like)
     recipe = wanted.recipe
     dataset = load_named(recipe.dataset, data_dir, invert, fit)
-    options = ProveOptions(protocol, engine, device, workers, share, stay, wanted.source, place)
+    options = ProveOptions(
+        protocol, engine, device, workers, share, stay, wanted.source, place, lanes
+    )
     store = store_at(runs_dir)
     void = "" if target is not None else void_target(recipe)
     with shown(RunsBoard(workers)) as on_event:

@@ -16,7 +16,7 @@ from smidgen.evidence.wording import percent
 
 if TYPE_CHECKING:
     from smidgen.runs.listing import ListedRun
-    from smidgen.runs.record import RunRecord
+    from smidgen.runs.record import Environment, RunRecord
     from smidgen.runs.store import RunStore
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -178,6 +178,15 @@ def _table(rows: list["ListedRun"]) -> str:
     return drawn
 
 
+def _lanes(used: "Environment") -> str:
+    if used.lanes is None:
+        return ""
+    if not used.build:
+        return f", lanes: {used.lanes}"
+    library = f"library {used.build['sha256'][:8]} by {used.build['compiler']}"
+    return f", lanes: {used.lanes}, {library}"
+
+
 def _page(name: str, record: "RunRecord") -> str:
     used, data, result = record.environment, record.data, record.result
     facts = [
@@ -189,7 +198,7 @@ def _page(name: str, record: "RunRecord") -> str:
             ("teacher", f"{taught.run}, model {taught.model_sha256[:8]}")
             for taught in record.teachers
         ),
-        ("engine", f"{used.engine} on {used.device}, threads: {used.threads}"),
+        ("engine", f"{used.engine} on {used.device}, threads: {used.threads}{_lanes(used)}"),
         ("machine", ", ".join(f"{key} {text}" for key, text in used.hardware.items())),
         ("software", ", ".join(f"{key} {text}" for key, text in used.versions.items())),
         ("started", record.started),

@@ -14,6 +14,7 @@ from smidgen.cli.options import (
     EngineOption,
     FitOption,
     InvertOption,
+    LanesOption,
     Like,
     ProtocolOption,
     RunsDir,
@@ -52,10 +53,7 @@ def train(
     protocol: ProtocolOption = "final",
     engine: EngineOption = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.")] = None,
-    lanes: Annotated[
-        int | None,
-        typer.Option(help="Images side by side in the native engine: 16, 8, 4 or 1."),
-    ] = None,
+    lanes: LanesOption = None,
     device: Device = "cpu",
     or_stripes: Annotated[
         bool, typer.Option("--or-stripes", help="Without the data, show a run on drawn stripes.")

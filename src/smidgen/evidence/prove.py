@@ -33,6 +33,7 @@ class ProveOptions:
         stay_epochs: How many last epochs must be at the target to stay there; at least 1.
         source: As in `TrainOptions`.
         place: Where the runs are made.
+        lanes: As in `TrainOptions`.
     """
 
     protocol: Protocol = "final"
@@ -43,6 +44,7 @@ class ProveOptions:
     stay_epochs: int = STAY_EPOCHS
     source: bytes = b""
     place: Place = Local
+    lanes: int | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None and not 0.0 < self.target <= 1.0:
@@ -189,7 +191,9 @@ def _specs(claim: Claim, options: ProveOptions, on_event: OnProofEvent) -> list[
     if len(set(seeds)) < len(seeds):
         twice = next(seed for seed in seeds if seeds.count(seed) > 1)
         raise RunError(f"Seed {twice} is named twice; a repeated seed proves nothing.")
-    chosen = TrainOptions(options.protocol, options.engine, options.device, 1, claim.source)
+    chosen = TrainOptions(
+        options.protocol, options.engine, options.device, 1, claim.source, options.lanes
+    )
     first = specify(claim.recipe, claim.dataset, seeds[0], chosen, on_note(on_event))
     return [replace(first, seed=seed) for seed in seeds]
 

@@ -175,8 +175,9 @@ class RunStore:
                 return RunFolder(self.root / os.readlink(link).rpartition("/")[2])
         names = [name for each in identities if (name := self._unlinked.get(each))]
         names.append(run_name(spec.recipe.name, spec.seed, spec.identity))
-        folders = (RunFolder(self.root / name) for name in names)
-        return next((f for f in folders if (f.path / "record.json").exists()), None)
+        there = (name for name in names if os.path.exists(f"{self.root}/{name}/record.json"))
+        found = next(there, None)
+        return None if found is None else RunFolder(self.root / found)
 
     def partial(self, name: str) -> RunFolder:
         """Return where the unfinished run of this name stands, whether it exists or not."""
@@ -246,7 +247,7 @@ class RunStore:
     def _linked_names(self) -> set[str]:
         folder = self.root / _IDENTITIES
         with contextlib.suppress(OSError):
-            return {os.readlink(folder / each).rpartition("/")[2] for each in os.listdir(folder)}
+            return {os.readlink(f"{folder}/{e}").rpartition("/")[2] for e in os.listdir(folder)}
         return set()
 
     def _link(self, identity: str) -> Path:
