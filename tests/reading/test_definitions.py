@@ -92,6 +92,11 @@ SCRIPTS = {
     "fallback import": (
         "try:\n    from apex import amp\nexcept ImportError:\n    amp = None\n" + HEAD + NET
     ),
+    "fallback value": (
+        "try:\n    import apex\n    W = 9\nexcept ImportError:\n    W = 4\n"
+        + HEAD
+        + NET.replace("width=4", "width=W")
+    ),
     "main": HEAD + NET + "if __name__ == '__main__':\n    raise SystemExit(1)\n",
     "constant that work changes": (
         HEAD
@@ -258,6 +263,17 @@ def test_imports_from_the_submission_itself(
     finally:
         for name in set(sys.modules) - before:
             del sys.modules[name]
+
+
+def test_a_root_keeps_neighbors_out_of_sight(tmp_path: Path):
+    """Where submissions lie side by side, one's import does not find another's package."""
+    _file(tmp_path, "def block(width): ...\n", "other_package.py")
+    path = _file(tmp_path, HEAD + "from other_package import block\n" + NET, "ann/net.py")
+    use = path.read_text().replace("nn.Conv2d(1, width, 28)", "block(width)")
+    path.write_text(use)
+
+    with pytest.raises(NetworkError, match="`other_package` is not installed here"):
+        read_python_file(f"{path}:Net", root=tmp_path / "ann")
 
 
 ARGUMENTS = {

@@ -100,6 +100,22 @@ class Program:
         """Whether running the whole file would run more than its definitions."""
         return any(not s.is_taken and not _is_text(s.node) for s in self.statements)
 
+    def guarded_imports(self) -> frozenset[tuple[str, int]]:
+        """Return the files and lines of imports in a `try` that handles their failing."""
+        tries = (
+            (self.chunks[statement.chunk].file, node)
+            for statement in self.statements
+            for node in ast.walk(statement.node)
+            if isinstance(node, ast.Try) and node.handlers
+        )
+        return frozenset(
+            (file, inner.lineno)
+            for file, node in tries
+            for tried in node.body
+            for inner in ast.walk(tried)
+            if isinstance(inner, ast.Import | ast.ImportFrom)
+        )
+
     def models(self) -> tuple[DefinedModel, ...]:
         """Return the classes that look like models, in order, without running anything.
 

@@ -54,8 +54,10 @@ class StandIn(ModuleType):
 class _Finder(MetaPathFinder, Loader):
     """Finds what nobody else found, for the submission's own files only."""
 
-    def __init__(self, folder: Path, root: Path | None) -> None:
-        self.own = [folder]
+    def __init__(
+        self, folder: Path, root: Path | None, guarded: frozenset[tuple[str, int]]
+    ) -> None:
+        self.own, self.guarded = [folder], guarded
         self.above = list(_folders_above(folder, root))
 
     def find_spec(
@@ -70,6 +72,8 @@ class _Finder(MetaPathFinder, Loader):
                 sys.path.append(str(folder))
                 self.own.append(folder)
                 return spec
+        if (frame.f_code.co_filename, frame.f_lineno) in self.guarded:
+            return None
         parent = sys.modules.get(fullname.rpartition(".")[0])
         if path is not None and not isinstance(parent, StandIn):
             return None  # a package that is here lacks this part
@@ -85,14 +89,19 @@ class _Finder(MetaPathFinder, Loader):
         return "site-packages" not in file.parts and any(map(file.is_relative_to, self.own))
 
 
-def install_imports(folder: Path, root: Path | None = None) -> None:
+def install_imports(
+    folder: Path, root: Path | None = None, guarded: frozenset[tuple[str, int]] = frozenset()
+) -> None:
     """Let the files below a folder import from above it, up to a root, and what is missing.
 
     Args:
         folder: Where the file stands.
         root: The highest folder to look in; without one three levels, not the home or beyond.
+        guarded: Files and lines of imports that the file itself handles where they fail.
     """
-    sys.meta_path.append(_Finder(folder, root))  # asked last, so what is installed is found first
+    sys.meta_path.append(
+        _Finder(folder, root, guarded)
+    )  # asked last, so what is installed is found first
 
 
 def _folders_above(folder: Path, root: Path | None) -> Iterator[Path]:

@@ -159,7 +159,7 @@ def prepare_imports(program: Program, root: Path | None = None) -> None:
         package = package.parent
     sys.path[:0] = list(dict.fromkeys([str(folder), str(package)]))
     sys.argv = [str(program.path)]
-    install_imports(folder, root)
+    install_imports(folder, root, program.guarded_imports())
 
 
 def _package(program: Program) -> str:

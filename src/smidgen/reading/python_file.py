@@ -123,6 +123,7 @@ def read_python_file(
     text: str,
     input_shape: tuple[int, int, int] = (1, 28, 28),
     limits: Limits | None = None,
+    root: Path | None = None,
 ) -> FileModel:
     """Run a file in a child process and read a model out of it.
 
@@ -132,6 +133,8 @@ def read_python_file(
             there is one class only.
         input_shape: (channels, height, width) of the images.
         limits: What the file may use.
+        root: The highest folder in which its imports look for the submission's own packages; by
+            default three above the file's.
 
     Raises:
         NetworkError: The file cannot be read, run, or does not give a working module.
@@ -151,6 +154,7 @@ def read_python_file(
             "seconds": limits.seconds,
             "memory_bytes": limits.memory_bytes,
             "folder": folder,
+            "root": None if root is None else str(root.absolute()),
         }
         code = _run_child(request, target, limits)
         try:
