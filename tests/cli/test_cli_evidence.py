@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -350,3 +351,32 @@ def test_the_board_is_drawn(make_run: Make, tiny_recipe: Recipe) -> None:
 def test_durations_are_written_as_people_read_them(seconds: float, text: str) -> None:
     """Seconds, minutes and hours."""
     assert clock(seconds) == text
+
+
+def test_comparing_trains_what_is_missing(
+    shell: Callable[..., Any],
+    make_run: Make,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With --run both sides are trained first, in one queue, under the protocol final alone."""
+    for name in ("one", "two"):
+        recipe = tiny_recipe.replace(name=name)
+        (tmp_path / f"{name}.json").write_text(recipe.to_json())
+    asked: list[object] = []
+
+    def train_seeds(wanted: list[tuple[Recipe, bytes]], *more: object) -> list[object]:
+        asked.append([recipe.name for recipe, _ in wanted])
+        return [make_run(seed, wrong=[0]) for seed in (1, 2)]
+
+    monkeypatch.setattr("smidgen.cli.measuring.train_seeds", train_seeds)
+    words = ("compare", str(tmp_path / "one.json"), str(tmp_path / "two.json"), "--run", "2")
+
+    assert shell(*words, "--protocol", "tune").code == 2
+    assert asked == []
+    found = shell(*words, "--runs-dir", str(tmp_path / "runs"))
+
+    assert asked == [["one", "two"]]
+    assert found.code == 0
+    assert found.out.startswith("2 seeds of stripes, protocol final")
