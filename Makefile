@@ -20,10 +20,10 @@ help: ## Show this list
 train: $(BIN)/.ready ## Set up, train the default recipe on MNIST, show the result, write its page
 	@$(BIN)/smidgen train --or-stripes --report
 
-# Tests that share an expensive fixture are marked as a group, which one process runs.
+# A file runs in one process, so that what its tests share is made once.
 test: $(BIN)/.ready-dev ## Set up, run every check and the fast tests
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check
-	@$(BIN)/pytest -q -n auto --maxprocesses 2 --dist loadgroup
+	@$(BIN)/pytest -q -n auto --maxprocesses 2 --dist loadfile
 
 check: $(BIN)/.ready-dev ## Format, lint, import order and types only
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check

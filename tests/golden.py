@@ -266,10 +266,10 @@ class ShortRun:
         return {**self.log, "scores": scores, "sizes of the state": sizes}
 
 
-def native_run(recipe: Recipe, lanes: int) -> ShortRun:
-    """Train two epochs with the flags of real runs, so many images side by side."""
+def native_run(recipe: Recipe, lanes: int, optimize: str = "-O3") -> ShortRun:
+    """Train two epochs, with the flags of real runs if not told otherwise."""
     train = draw_stripes(120, 40).train
-    options = CompileOptions(lanes=lanes)
+    options = CompileOptions(lanes=lanes, optimize=optimize)
     engine = NativeEngine(
         recipe.network, recipe, train.images, train.labels, seed=SEED, compile_options=options
     )

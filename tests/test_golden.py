@@ -5,6 +5,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from smidgen.engines.native.toolchain import needed_features
 from smidgen.network.layers import Layer
 from smidgen.network.network import Network
 from smidgen.recipes.augmentation import Transform
@@ -53,6 +54,16 @@ def assert_near(found: dict[str, list[float]], name: str) -> None:
         assert far <= limit, f"Other numbers: {name}, {row}, by {far:.2g}. {golden.ADVICE}"
 
 
+def assert_is_pinned(recipe: Recipe, lanes: int, optimize: str) -> None:
+    """Fail if a native run differs from the pinned one: by a bit, or if not listed, by far."""
+    run = golden.native_run(recipe, lanes, optimize)
+
+    assert_near(run.numbers(), recipe.name)
+    name = f"{recipe.name}, {golden.compiler_key(lanes)}"
+    if name in PINNED["native runs"]:
+        assert run.digest() == PINNED["native runs"][name], f"Other bits: {name}. {golden.ADVICE}"
+
+
 def test_the_numbers_belong_to_this_results_version() -> None:
     """Where the version is raised, the numbers are pinned anew."""
     assert PINNED["results_version"] == golden.RESULTS_VERSION, (
@@ -90,13 +101,21 @@ def test_a_native_run_is_what_it_was(
     recipe: Recipe, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two epochs end with the same bits as ever where the compiler is known, else near them."""
-    monkeypatch.delenv("SMIDGEN_CC", raising=False)  # with the flags of real runs
-    run = golden.native_run(recipe, lanes)
+    monkeypatch.delenv("SMIDGEN_CC", raising=False)  # the compiler of real runs
+    # without fused multiply-adds no bit depends on optimization, which takes long
+    never_fuses = needed_features(8) and not needed_features(lanes)
 
-    assert_near(run.numbers(), recipe.name)
-    name = f"{recipe.name}, {golden.compiler_key(lanes)}"
-    if name in PINNED["native runs"]:
-        assert run.digest() == PINNED["native runs"][name], f"Other bits: {name}. {golden.ADVICE}"
+    assert_is_pinned(recipe, lanes, "-O0" if never_fuses else "-O3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", golden.widths())
+def test_optimization_alters_no_pinned_bit(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the flags of real runs every width gives the pinned bits."""
+    monkeypatch.delenv("SMIDGEN_CC", raising=False)
+
+    for recipe in golden.TRAINED:
+        assert_is_pinned(recipe, lanes, "-O3")
 
 
 @pytest.mark.parametrize("recipe", golden.TRAINED, ids=lambda recipe: recipe.name)

@@ -25,8 +25,6 @@ from smidgen.work.queue import Planned
 
 GUARD_SECONDS = 120
 
-pytestmark = pytest.mark.xdist_group("prove")
-
 
 class Heard:
     """Remembers what a proof told."""

@@ -16,8 +16,6 @@ from smidgen.runs.store import RunStore
 SCRIPT = Path(__file__).parent / "killed_runs.py"
 SHORT: dict[str, Any] = {"dataset": "stripes", "epochs": 6, "batch_size": 50}
 
-pytestmark = pytest.mark.xdist_group("kills")
-
 
 def outcomes(folder: Path, *kinds: str) -> dict[str, Any]:
     """Return what the script found for some kinds of events."""
