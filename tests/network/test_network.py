@@ -226,7 +226,7 @@ def test_misfit_in_an_unreached_block():
         ),
         (
             '{"layers": [{"kind": "branches", "branches": [[], [{"kind": "prelu", "rate": 2}]]}]}',
-            "unknown key `layers.0.branches.1.0.rate`. Known: `kind`.",
+            "unknown key `layers.0.branches.1.0.rate`. Known: `shared`, `kind`.",
         ),
         (
             '{"layers": [{"kind": "repeat", "times": 2, "block": [{"kind": "dense"}]}]}',
