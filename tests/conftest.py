@@ -5,7 +5,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smidgen.choices import EngineChoice
 from smidgen.data import Dataset, draw_stripes
 from smidgen.network.layers import BatchNorm, Conv, Dense, Dropout, Flatten, GlobalAvgPool, ReLU
 from smidgen.network.network import Network
@@ -37,20 +38,23 @@ _DATA_AT_START = os.environ.get("SMIDGEN_DATA", "")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-@pytest.fixture(scope="session")
-def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> str | None:
-    """Return a command that compiles without optimization, in a quarter of the time, if any does.
+@pytest.fixture(scope="session", autouse=True)
+def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """Set and give a command that compiles without optimization, in a quarter of the time.
 
     What tests compile runs for moments. The flag is an argument of the command, so that what it
     makes has keys of its own in the user's cache; it comes last, so that it wins.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or sys.platform == "win32":
-        return None
+        yield None
+        return
     path = tmp_path_factory.mktemp("compiler") / "quick-cc"
     path.write_text(f'#!/bin/sh\nlast=$1\nshift\nexec {shlex.quote(compiler)} "$@" "$last"\n')
     path.chmod(0o755)
-    return f"{path} -O0"
+    with pytest.MonkeyPatch.context() as patch:  # for what is made before the first test, too
+        patch.setenv("SMIDGEN_CC", f"{path} -O0")
+        yield f"{path} -O0"
 
 
 @pytest.fixture(autouse=True)
@@ -220,8 +224,13 @@ def finished_record(recipe: Recipe, seed: int, errors: Sequence[int]) -> RunReco
 def train_tiny(stripes: Dataset, tiny_recipe: Recipe, tmp_path: Path) -> Callable[..., Run]:
     """Return a function that trains the tiny recipe, changed as asked, into `tmp_path/runs`."""
 
-    def trained(seed: int = 1, protocol: Protocol = "final", **changes: Any) -> Run:
-        options = TrainOptions(protocol=protocol, engine="torch", threads=1)
+    def trained(
+        seed: int = 1,
+        protocol: Protocol = "final",
+        engine: EngineChoice = "torch",
+        **changes: Any,
+    ) -> Run:
+        options = TrainOptions(protocol=protocol, engine=engine, threads=1)
         recipe = tiny_recipe.replace(**changes)
         return train(recipe, stripes, RunStore(tmp_path / "runs"), seed, options)
 

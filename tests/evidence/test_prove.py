@@ -69,8 +69,8 @@ class Heard:
 
 
 def options(workers: int = 1, target: float | None = None) -> ProveOptions:
-    """Return the options of a small proof."""
-    return ProveOptions(engine="torch", workers=workers, target=target, stay_epochs=2)
+    """Return the options of a small proof, in which no process has to import torch."""
+    return ProveOptions(engine="native", workers=workers, target=target, stay_epochs=2)
 
 
 def workers() -> list[int]:
@@ -123,7 +123,7 @@ def test_a_damaged_run_costs_its_seed_alone(
     train_tiny: Callable[..., Run], tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
 ) -> None:
     """The run is named with what to do, and is neither trained over nor taken for evidence."""
-    runs = [train_tiny(seed=seed).folder for seed in (1, 2)]
+    runs = [train_tiny(seed=seed, engine="native").folder for seed in (1, 2)]
     (runs[0].path / "predictions.safetensors").write_bytes(b"junk")
     heard = Heard()
 
@@ -144,7 +144,7 @@ def test_a_target_meant_for_another_data_set_is_not_taken(
     train_tiny: Callable[..., Run], tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path
 ) -> None:
     """A catalogue's recipe moved to other images has none, but for one that is asked for."""
-    train_tiny(seed=1)
+    train_tiny(seed=1, engine="native")
     budget = Budget(target_accuracy=0.994)
     recipe = tiny_recipe.replace(name="smidgen/quick", budget=budget)
     store = RunStore(tmp_path / "runs")
@@ -175,7 +175,7 @@ def test_a_proof_is_made_by_several_processes(make_proof: Proof, shared_store: R
     assert [each.seed for each in make_proof.seeds] == [1, 2, 3]
     assert make_proof.failures == ()
     assert {record.environment.threads for record in records} == {1}
-    assert {record.environment.engine for record in records} == {"torch"}
+    assert {record.environment.engine for record in records} == {"native"}
     assert len({record.files["model.safetensors"] for record in records}) == 3
     assert make_proof.accuracy.n == 3
     assert workers() == []
@@ -185,7 +185,7 @@ def test_a_proof_has_the_bits_of_single_runs(
     make_proof: Proof, train_tiny: Callable[..., object], tmp_path: Path, shared_store: RunStore
 ) -> None:
     """A seed trained in a pool ends with the weights of the same seed trained alone."""
-    train_tiny(seed=2)
+    train_tiny(seed=2, engine="native")
     alone = RunStore(tmp_path / "runs").find("last")
 
     run = next(each.run for each in make_proof.seeds if each.seed == 2)
