@@ -85,6 +85,16 @@ def test_project_speaks_of_the_project_alone() -> None:
                 assert found is None, f"{path}: {found}"
 
 
+def test_links_lead_somewhere() -> None:
+    """Every relative link of a page names a file that is there."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 20
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http:", "https:", "mailto:")):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
 def _depth(node: ast.AST) -> int:
     deepest = 0
     for child in ast.iter_child_nodes(node):
