@@ -76,6 +76,30 @@ def nodes(count: int) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+def test_nodes_run_the_drivers_library(
+    tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node without a compiler trains with the driver's library, and its record says so."""
+    made = {"protocol": "final", "engine": "native", "lanes": 8, "data_sha256": stripes.sha256}
+    jobs = [Job(RunSpec(tiny_recipe, seed, **made)) for seed in (1, 2)]  # type: ignore[arg-type]
+    images = {stripes.sha256: stripes}
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "driver"))
+    here = list(make_runs(jobs, Shared(RunStore(tmp_path / "here"), images), workers=1))
+    carried = Cluster(Shared(RunStore(tmp_path / "there"), images), 1)._library(jobs[0].spec)
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "node"))
+    monkeypatch.setenv("SMIDGEN_CC", str(tmp_path / "no-compiler"))
+    said = list(cluster._work(jobs, [b"", b""], images, Versions.here(), "all", 30.0, carried))
+    parcels = [each for each in said if isinstance(each, cluster._Packed) and each.outcome]
+    store = RunStore(tmp_path / "there")
+    there = [run for each in parcels for run in cluster.unpack(each.content, store)]
+
+    assert models(here) == {
+        run.record().seed: run.record().files["model.safetensors"] for run in there
+    }
+    assert there[0].record().environment.build == here[0].run.record.environment.build  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
 def test_lost_node_costs_no_run(tiny_recipe: Recipe, stripes: Dataset, tmp_path: Path) -> None:
     """When a node is killed in the middle, every run is made once and none is left half."""
     recipe = tiny_recipe.replace(epochs=12)

@@ -18,10 +18,12 @@ from smidgen.cli.options import (
     EngineOption,
     FitOption,
     InvertOption,
+    LanesOption,
     Like,
     On,
     RunsDir,
     Workers,
+    lanes_of,
     load_named,
     place_of,
     store_at,
@@ -85,6 +87,7 @@ def ablate(
     device: Device = "cpu",
     workers: Workers = None,
     on: On = "local",
+    lanes: LanesOption = None,
     markdown_file: Annotated[
         Path | None, typer.Option("--md", metavar="FILE", help="Write the table as Markdown, too.")
     ] = None,
@@ -129,7 +132,7 @@ def ablate(
     check_variants(base, variants)
     _warn_of_few(seeds, planned_comparisons(base, variants))
     dataset = load_named(base.dataset, data_dir, invert, fit)
-    options = AblateOptions(engine, device, workers, source, place)
+    options = AblateOptions(engine, device, workers, source, place, lanes_of(on, lanes, engine))
     store = store_at(runs_dir)
     with _display(workers, base, variants) as on_event:
         found = run_variants(base, variants, dataset, store, range(1, seeds + 1), options, on_event)

@@ -289,6 +289,16 @@ def _words(text: str | None, option: str) -> tuple[str, ...] | None:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
+def lanes_of(on: str, lanes: int | None, engine: EngineChoice) -> int | None:
+    """Return how many lanes runs shall have: over several machines 8, unless it was said.
+
+    Every x86 processor since 2013 has what 8 lanes need, so one library serves all nodes.
+    """
+    if lanes is None and engine != "torch" and on.startswith("ray:") and on != "ray:local":
+        return 8
+    return lanes
+
+
 def place_of(on: str, runs_dir: Path | None) -> "Place":
     """Return where `--on` says that runs are made; for `slurm` print a script and end.
 

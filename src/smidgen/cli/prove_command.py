@@ -21,6 +21,7 @@ from smidgen.cli.options import (
     RunsDir,
     Setting,
     Workers,
+    lanes_of,
     load_named,
     place_of,
     share_of,
@@ -95,7 +96,8 @@ def prove(
     recipe = wanted.recipe
     dataset = load_named(recipe.dataset, data_dir, invert, fit)
     options = ProveOptions(
-        protocol, engine, device, workers, share, stay, wanted.source, place, lanes
+        *(protocol, engine, device, workers, share, stay, wanted.source, place),
+        lanes_of(on, lanes, engine),
     )
     store = store_at(runs_dir)
     void = "" if target is not None else void_target(recipe)

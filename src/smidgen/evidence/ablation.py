@@ -299,6 +299,7 @@ class AblateOptions:
         workers: Runs at once, one thread each; None for as many as there are cores.
         source: The Python file that the base's network was read from, if it was.
         place: Where the runs are made.
+        lanes: As in `TrainOptions`.
     """
 
     engine: EngineChoice = "auto"
@@ -306,6 +307,7 @@ class AblateOptions:
     workers: int | None = None
     source: bytes = b""
     place: Place = Local
+    lanes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +347,15 @@ def ablate(
     """
     options = options or AblateOptions()
     check_variants(base, variants)
-    chosen = TrainOptions("tune", options.engine, options.device, 1)
+    chosen = TrainOptions("tune", options.engine, options.device, 1, lanes=options.lanes)
     first = specify(base, dataset, next(iter(seeds), 1), chosen, on_note(on_event))
     rows = [Variant(BASE, base, options.source), *variants]
     table = _Table(rows, store, len(seeds), on_event)
     # as chosen for the base: a difference between engines is none between recipes
     engine = first.engine
-    proving = ProveOptions("tune", engine, options.device, options.workers, place=options.place)
+    proving = ProveOptions(
+        "tune", engine, options.device, options.workers, place=options.place, lanes=options.lanes
+    )
     claims = [Claim(row.recipe, dataset, seeds, row.source) for row in rows]
     prove_all(claims, store, proving, table.hear)
     proof, base_row = table.proofs[0], table.rows[0]

@@ -38,6 +38,7 @@ class SearchOptions:
         workers: Runs at once, one thread each; None for as many as there are cores.
         seed: Decides what is proposed.
         place: Where the runs are made.
+        lanes: As in `TrainOptions`.
 
     Raises:
         RunError: A number that makes no sense.
@@ -57,6 +58,7 @@ class SearchOptions:
     workers: int | None = None
     seed: int = 1
     place: Place = Local
+    lanes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_params", "max_macs", "epochs", "num_seeds", "num_candidates", "workers"):

@@ -246,7 +246,7 @@ def _first_record(
         layers = (GlobalAvgPool(), Flatten(), Dense(dataset.num_classes))
         network = Network(layers, dataset.image_shape, dataset.num_classes)
         base = base.for_network(base.name, network)
-    chosen = TrainOptions("tune", options.engine, threads=1)
+    chosen = TrainOptions("tune", options.engine, threads=1, lanes=options.lanes)
     spec = specify(base, dataset, 1, chosen, on_note(on_event))
     return blank_record(spec, dataset, splits_for("tune", base, dataset))
 

@@ -29,11 +29,13 @@ from typing import Any
 
 from smidgen.choices import Keep
 from smidgen.data.dataset import Dataset
-from smidgen.errors import ClusterError, InUseError, RunError
+from smidgen.engines.native.build import CarriedLibrary, carry_library, place_library
+from smidgen.engines.native.codegen import generate
+from smidgen.errors import ClusterError, EngineError, InUseError, RunError
 from smidgen.extras import require
 from smidgen.files import locked, make_folder
 from smidgen.runs.parcel import pack, unpack
-from smidgen.runs.record import RESULTS_VERSION
+from smidgen.runs.record import RESULTS_VERSION, RunSpec
 from smidgen.runs.store import RunFolder, RunStore, run_name
 from smidgen.training.events import Began, EpochDone, Note
 from smidgen.training.run import Run
@@ -112,6 +114,7 @@ class Cluster:
         self._losses: Counter[str] = Counter()
         self._seconds_per_run = 0.0
         self._tasks: list[_Task] = []
+        self._libraries: dict[tuple[str, int], CarriedLibrary] = {}
 
     def run(
         self,
@@ -144,9 +147,21 @@ class Cluster:
             store = self._shared.store
             partials = [_partial(job, store, self._mirrors) for job in jobs]
             answers = remote.remote(
-                list(jobs), partials, images, Versions.here(), self._keep, MIRROR_SECONDS
+                *(list(jobs), partials, images, Versions.here(), self._keep, MIRROR_SECONDS),
+                self._library(jobs[0].spec),
             )
             self._tasks.append(_Task(deque(jobs), answers, locks=locks))
+
+    def _library(self, spec: RunSpec) -> "CarriedLibrary | None":
+        """Return the compiled program that nodes run: they need no compiler, and get equal bits."""
+        if spec.engine != "native" or spec.lanes is None:
+            return None
+        network = spec.recipe.network
+        key = (network.to_json(), spec.lanes)
+        if key not in self._libraries:
+            source = generate(network, spec.lanes).source
+            self._libraries[key] = carry_library(source, spec.lanes)
+        return self._libraries[key]
 
     def _chunk(self, source: Source, locks: contextlib.ExitStack) -> list[Job]:
         """Take jobs for about a minute of one core; of one recipe, so that their times agree."""
@@ -332,6 +347,7 @@ def _work(
     versions: Versions,
     keep: Keep,
     mirror_seconds: float,
+    library: "CarriedLibrary | None" = None,
 ) -> Iterator[Any]:
     """Make runs on a node, one after the other, and yield what happens."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -343,6 +359,12 @@ def _work(
             f"{versions.python}). Install the same on every node."
         )
         return
+    if library is not None:
+        try:
+            place_library(library)
+        except EngineError as error:
+            yield ClusterError(f"A node cannot run what the driver compiled: {error}")
+            return
     for leftover in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         _sweep(leftover)
     with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as scratch:
