@@ -85,6 +85,13 @@ def test_project_speaks_of_the_project_alone() -> None:
                 assert found is None, f"{path}: {found}"
 
 
+def test_no_file_name_stands_twice() -> None:
+    """A module is found by its name alone."""
+    names = [path.name for path in MODULES if not path.name.startswith("__")]
+
+    assert sorted(names) == sorted(set(names))
+
+
 def test_links_lead_somewhere() -> None:
     """Every relative link of a page names a file that is there."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

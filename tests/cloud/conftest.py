@@ -21,7 +21,7 @@ moto_server = pytest.importorskip("moto.server")
 from smidgen.cloud import ec2  # noqa: E402
 from smidgen.cloud.bundle import pack_input  # noqa: E402
 from smidgen.cloud.ec2 import Cloud  # noqa: E402
-from smidgen.cloud.job import CloudJob, Notes, Work, new_name  # noqa: E402
+from smidgen.cloud.rental import CloudJob, Notes, Work, new_name  # noqa: E402
 from smidgen.recipes.recipe import Recipe  # noqa: E402
 from smidgen.runs.store import RunStore  # noqa: E402
 

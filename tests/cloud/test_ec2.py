@@ -9,7 +9,7 @@ pytest.importorskip("moto.server")
 
 from smidgen.cloud import ec2
 from smidgen.cloud.ec2 import Cloud, policy
-from smidgen.cloud.job import CloudJob
+from smidgen.cloud.rental import CloudJob
 from smidgen.errors import CloudError
 from smidgen.files import write_atomically
 from smidgen.recipes.recipe import Recipe
@@ -132,7 +132,7 @@ def test_driver_killed_at_a_write_finds_its_machine(
             raise KeyboardInterrupt
         write_atomically(path, content)
 
-    monkeypatch.setattr("smidgen.cloud.job.write_atomically", dying)
+    monkeypatch.setattr("smidgen.cloud.rental.write_atomically", dying)
     job, content = fake.job(tiny_recipe)
     try:
         job = fake.cloud.submit(job, content)

@@ -11,7 +11,7 @@ from smidgen.cli.options import DataDir, Like, RunsDir, Setting, store_at
 
 if TYPE_CHECKING:
     from smidgen.cloud.ec2 import Cloud
-    from smidgen.cloud.job import CloudJob, Notes, Work
+    from smidgen.cloud.rental import CloudJob, Notes, Work
     from smidgen.recipes.recipe import Recipe
 
 app = typer.Typer(
@@ -158,7 +158,7 @@ def policy() -> None:
 
 
 def _check_cap(dollars: float, minutes: int) -> None:
-    from smidgen.cloud.job import price_cap
+    from smidgen.cloud.rental import price_cap
 
     price_cap(dollars, minutes)  # refuses what makes no sense before anything else is done
 
@@ -173,7 +173,7 @@ def _work(
     recipe: "Recipe", command: str, options: tuple[str, ...], data_dir: Path | None
 ) -> "Work":
     from smidgen.cloud.bundle import data_files
-    from smidgen.cloud.job import Work
+    from smidgen.cloud.rental import Work
 
     words = (command, "recipe.json", *options, "--runs-dir", "runs", "--engine", "native")
     title = f"{command} {recipe.name}"
@@ -184,7 +184,7 @@ def _job(
     work: "Work", dollars: float, minutes: int, place: tuple[str, str, tuple[str, ...], str, str]
 ) -> "CloudJob":
     from smidgen.cloud.ec2 import INSTANCE_TYPES
-    from smidgen.cloud.job import CloudJob, new_name
+    from smidgen.cloud.rental import CloudJob, new_name
 
     region, bucket, types, image, subnet = place
     return CloudJob(
@@ -206,7 +206,7 @@ def _begin(
 ) -> None:
     from smidgen.cloud.bundle import pack_input
     from smidgen.cloud.ec2 import preview
-    from smidgen.cloud.job import arithmetic
+    from smidgen.cloud.rental import arithmetic
 
     dry_run, detach, yes = how
     content = pack_input(work)
@@ -239,7 +239,7 @@ def _follow(cloud: "Cloud", job: "CloudJob", wait: bool) -> None:
 
 
 def _notes(runs_dir: Path | None) -> "Notes":
-    from smidgen.cloud.job import Notes
+    from smidgen.cloud.rental import Notes
 
     return Notes(store_at(runs_dir).root / ".cloud")
 

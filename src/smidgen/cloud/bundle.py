@@ -12,7 +12,7 @@ import tarfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from smidgen.cloud.job import BOOT_MINUTES, GRACE_MINUTES, CloudJob, Work
+from smidgen.cloud.rental import BOOT_MINUTES, GRACE_MINUTES, CloudJob, Work
 from smidgen.data import load_dataset
 from smidgen.data.specs import DRAWN_NAME, FOLDER_NAME, find_spec
 from smidgen.data.verified import chosen_folder, dataset_folder, locate_all

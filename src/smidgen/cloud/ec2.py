@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from smidgen.cloud.bundle import user_data
-from smidgen.cloud.job import GRACE_MINUTES, CloudJob, Notes, arithmetic, price_cap
+from smidgen.cloud.rental import GRACE_MINUTES, CloudJob, Notes, arithmetic, price_cap
 from smidgen.errors import CloudError, RunError
 from smidgen.extras import require
 from smidgen.runs.parcel import unpack

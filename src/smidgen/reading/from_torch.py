@@ -19,10 +19,10 @@ from smidgen.network.layers import Flatten, Layer, Unreached
 from smidgen.network.network import Network
 from smidgen.network.shapes import MAP, Shape
 from smidgen.network.torch_module import TorchNetwork
-from smidgen.reading.calls import Unsayable, layer_of, module_call
 from smidgen.reading.fx import prepared_copy, trace_forward
 from smidgen.reading.nesting import Nested, nest
 from smidgen.reading.steps import Reading, read_steps
+from smidgen.reading.torch_calls import Unsayable, layer_of, module_call
 
 
 @dataclass(frozen=True, slots=True)

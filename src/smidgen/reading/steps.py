@@ -13,9 +13,9 @@ from smidgen.network.layers import (
 )
 from smidgen.network.network import INPUT
 from smidgen.network.shapes import MAP, Shape, show_shape
-from smidgen.reading.calls import Call, Unsayable, layer_of, read_call, tensors_of
 from smidgen.reading.fx import BATCH, Shaped, Traced
 from smidgen.reading.nesting import Step
+from smidgen.reading.torch_calls import Call, Unsayable, layer_of, read_call, tensors_of
 
 Output = Literal["logits", "log_softmax", "softmax"]
 

@@ -22,8 +22,8 @@ from smidgen.search.edits import fit, mutate
 from smidgen.search.family import FIRST_DESIGN, Design, sized, suggest_design
 from smidgen.search.journal import import_optuna
 from smidgen.search.ledger import Candidate, Ledger
-from smidgen.search.options import SearchOptions
 from smidgen.search.settings import Suggests, shortened, suggest_settings
+from smidgen.search.study import SearchOptions
 
 if TYPE_CHECKING:
     import optuna

@@ -25,8 +25,8 @@ from smidgen.runs.record import RunRecord, RunSpec
 from smidgen.runs.store import RunStore
 from smidgen.search.journal import Journal
 from smidgen.search.ledger import Candidate, FrontRow, Ledger, Measured, front_of, rungs_of
-from smidgen.search.options import SearchOptions
 from smidgen.search.proposals import Proposer
+from smidgen.search.study import SearchOptions
 from smidgen.training.events import Note, on_note
 from smidgen.training.run import Run, TrainOptions, blank_record, specify
 from smidgen.training.sitting import stop_on_signal

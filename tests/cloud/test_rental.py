@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smidgen.cloud.job import (
+from smidgen.cloud.rental import (
     BESIDES_DOLLARS_PER_HOUR,
     GRACE_MINUTES,
     CloudJob,
