@@ -133,7 +133,7 @@ def test_accuracy_if_asked(
 
     def train(wanted: list[Any], *given: Any) -> None:
         for place in range(len(wanted)):
-            given[-1](place, proof)
+            given[5](place, proof)
 
     monkeypatch.setattr("smidgen.cli.measuring.train_seeds", train)
     found = shell("grade", str(folder), "--prove", "2", "--min-accuracy", "90", "--csv")
@@ -154,11 +154,21 @@ def test_accuracy_if_asked(
     assert row["reason"] == "It has no finished runs to measure. `--prove 5` makes some."
 
 
+_IN_NET = """import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        {}
+"""
+
+
 def test_broken_files_stop_nothing(shell: Shell, tmp_path: Path) -> None:
     """Really run: a file that aborts Python and one that is no Python stand beside a good one."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "good.py").write_text(SMALL)
-    (tmp_path / "work" / "abort.py").write_text("import os; os.abort()")
+    (tmp_path / "work" / "abort.py").write_text(_IN_NET.format("__import__('os').abort()"))
     (tmp_path / "work" / "typo.py").write_text("def (")
 
     found = shell(
@@ -167,7 +177,7 @@ def test_broken_files_stop_nothing(shell: Shell, tmp_path: Path) -> None:
 
     rows = {row["submission"]: row for row in json.loads(found.out)}
     assert found.code == 3
-    assert rows["abort"]["reason"] == "`abort.py` crashed Python (SIGABRT)."
+    assert rows["abort"]["reason"] == "`abort.py:Net` crashed Python (SIGABRT)."
     assert rows["typo"]["reason"] == "`typo.py` is no valid Python: invalid syntax (line 1)."
     assert (rows["good"]["model"], rows["good"]["num_params"]) == ("good.py:Net", 7_850)
 

@@ -235,8 +235,9 @@ def test_what_is_no_network_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.
 def test_limits_reach_the_child(tmp_path: Path):
     """The options for time and memory are the child's limits."""
     endless, hoard = tmp_path / "endless.py", tmp_path / "hoard.py"
-    endless.write_text("while True: pass")
-    hoard.write_text("x = [bytearray(2**26) for _ in range(99)]")
+    net = "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        {}\n"
+    endless.write_text(net.format("while True: pass"))
+    hoard.write_text(net.format("x = [bytearray(2**26) for _ in range(99)]"))
 
     assert "did not end within 1 s." in str(run(endless, "--time-limit", 1).exception)
     assert "more than 0.5 GiB" in str(run(hoard, "--memory-limit", 0.5).exception)
