@@ -233,8 +233,10 @@ class Cluster:
         self, task: _Task, reason: str, on_event: Callable[[RunEvent], None]
     ) -> Iterator[Outcome]:
         """Go on without a lost node: the run it was at counts a loss, the others just wait."""
-        lost, *waiting = task.jobs
         self._close(task)
+        if not task.jobs:  # all of its runs had come home before
+            return
+        lost, *waiting = task.jobs
         self._again.extend(waiting)
         self._losses[lost.spec.identity] += 1
         if self._losses[lost.spec.identity] <= MOST_RETRIES:

@@ -49,7 +49,11 @@ INLINE V from_bits(VI x) {
 typedef float V __attribute__((vector_size(4 * LANES)));
 typedef int32_t VI __attribute__((vector_size(4 * LANES)));
 typedef uint32_t VU __attribute__((vector_size(4 * LANES)));
+#if LANES == 1 /* working memory is laid out in floats: a double may stand at an odd one */
+typedef double VD __attribute__((vector_size(8), aligned(4)));
+#else
 typedef double VD __attribute__((vector_size(8 * LANES)));
+#endif
 
 /* Forces a value into a register: gcc otherwise reads it anew, from memory, for every use. */
 #if defined(__wasm__) || LANES == 1
