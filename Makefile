@@ -29,7 +29,7 @@ check: $(BIN)/.ready-dev ## Format, lint, import order and types only
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/check
 
 slow: $(BIN)/.ready-dev ## The tests that need minutes
-	@$(BIN)/pytest -q -m slow
+	@$(BIN)/pytest -q -n auto --maxprocesses 2 --dist loadfile -m slow
 
 wheel: ## Build the package, install it alone in an empty folder, and use it there
 	@PYTHON="$(PYTHON)" scripts/try_wheel
